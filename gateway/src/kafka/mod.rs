@@ -1,0 +1,1 @@
+//! Kafka: requests in, log appends and reads out.

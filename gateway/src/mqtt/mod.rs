@@ -1,0 +1,1 @@
+//! MQTT: sessions, publishes and deliveries over log tails.

@@ -1,0 +1,1 @@
+//! Kafka's RecordBatch v2: validated, built, and read within bounds.

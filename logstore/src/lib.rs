@@ -1,0 +1,15 @@
+//! Interflow's segment log.
+
+mod client;
+mod error;
+pub mod store;
+mod ticket;
+
+pub use client::{
+    Append, AppendKey, AppendKind, AppendResult, Appended, Bounds, EarlyBatch, KeyDigest,
+    LogClient, LogDescription, LogObserver, Observation, Read, ReadOutcome, SegmentDescription,
+    StoredBatch,
+};
+pub use error::{AppendError, LogError, ReadError};
+pub use interflow_meta::{Durability, Epoch, LogId, NodeId, Offset};
+pub use ticket::{AppendReply, AppendTicket};

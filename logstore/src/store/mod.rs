@@ -1,0 +1,168 @@
+//! Where entries are kept: the contract between the logs above and the journal below.
+//!
+//! ```text
+//!   logs (chain, sequencer, producers, reads) ──► EntryStore ──► journal, extents, index, disk
+//! ```
+//!
+//! The store knows entries of segments, in order; it knows nothing of commits, producers or
+//! what lives: the chain in meta says which segments exist, and the store is told.
+
+mod entry;
+
+pub use entry::{Entry, EntryHeader, EntryKind};
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{Epoch, LogId, Offset, StoredBatch};
+
+/// A place in the journal. Later entries have larger positions; a restart begins anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position(pub u64);
+
+/// A segment replica's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SegmentId {
+    /// The log.
+    pub log: LogId,
+    /// The segment's number in it.
+    pub epoch: Epoch,
+}
+
+/// Why the store refused an entry or a read.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum StoreError {
+    /// Free space is below the floor; reads go on, and so does writing once there is space.
+    #[error("the disk is full")]
+    DiskFull,
+    /// The memory for entries not yet written is used up; wait for the next [`StoreEvents::durable`].
+    #[error("too much is in flight")]
+    Busy,
+    /// A write or a sync failed, or the store was closed: it never takes an entry again.
+    #[error("the journal failed: {0}")]
+    Failed(String),
+    /// The entry is larger than an extent takes.
+    #[error("the entry is larger than {max_bytes} bytes")]
+    TooLarge {
+        /// The limit of payload bytes.
+        max_bytes: usize,
+    },
+    /// These offsets are damaged.
+    #[error("offsets {0:?} are damaged")]
+    Damaged(Range<Offset>),
+    /// The disk could not be read.
+    #[error("could not read: {0}")]
+    Io(String),
+}
+
+/// Is told of the journal's progress, on the thread that made it: must not block.
+pub trait StoreEvents: Send + Sync {
+    /// Every entry up to and including `position` is durable. Positions only rise.
+    fn durable(&self, position: Position);
+    /// The journal failed for good: what was not reported durable never will be.
+    fn failed(&self, reason: &str);
+}
+
+/// What a start found of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundSegment {
+    /// Which segment.
+    pub id: SegmentId,
+    /// The offset of its first entry here.
+    pub start: Offset,
+    /// One past its last offset here.
+    pub end: Offset,
+    /// Payload bytes.
+    pub bytes: u64,
+    /// The largest timestamp, and the base offset of the batch that has it.
+    pub max_timestamp: i64,
+    /// Offsets that are lost to damage, ascending.
+    pub damaged: Vec<Range<Offset>>,
+}
+
+/// A read of one segment.
+#[derive(Clone, Debug)]
+pub struct SegmentRead {
+    /// Which segment.
+    pub id: SegmentId,
+    /// Begin with the entry that holds this offset.
+    pub offset: Offset,
+    /// Entries at or past this offset are not returned.
+    pub end: Offset,
+    /// Stop before the entry that would pass this many payload bytes; the first comes anyway.
+    pub max_bytes: usize,
+    /// Skip entries whose digest has none of these hashes (sorted).
+    pub filter: Option<Arc<[u32]>>,
+}
+
+/// What a segment read found.
+#[derive(Clone, Debug, Default)]
+pub struct SegmentReadOutcome {
+    /// Data and marker entries in offset order (never entries that take no offset).
+    pub batches: Vec<StoredBatch>,
+    /// Where to go on: past the last batch and past what was skipped.
+    pub next_offset: Offset,
+}
+
+/// A store of entries.
+#[async_trait]
+pub trait EntryStore: Send + Sync + 'static {
+    /// Copies the entry into the journal's memory and fixes its position; it is written and
+    /// synced in the background, and [`StoreEvents::durable`] tells when. Entries of one
+    /// segment must come in offset order. Never blocks on the disk.
+    ///
+    /// # Errors
+    /// Nothing is kept on an error.
+    fn append(&self, entry: &Entry<'_>) -> Result<Position, StoreError>;
+
+    /// Reads without waiting for the disk: from memory, or from the page cache where the
+    /// kernel can say so. `None` if that needs the disk: then use [`EntryStore::read`].
+    /// Entries can be read as soon as they were appended; the caller bounds `end`.
+    fn try_read(&self, read: &SegmentRead) -> Option<Result<SegmentReadOutcome, StoreError>>;
+
+    /// Reads, waiting for the disk where needed.
+    async fn read(&self, read: SegmentRead) -> Result<SegmentReadOutcome, StoreError>;
+
+    /// The headers of a segment's entries from offset `from` on, in journal order, entries that
+    /// take no offset (snapshots) with their payload.
+    async fn headers(
+        &self,
+        id: SegmentId,
+        from: Offset,
+    ) -> Result<Vec<(EntryHeader, Option<bytes::Bytes>)>, StoreError>;
+
+    /// The last entry of the segment that takes no offset (a producer snapshot): its header and
+    /// payload.
+    async fn last_snapshot(
+        &self,
+        id: SegmentId,
+    ) -> Result<Option<(EntryHeader, bytes::Bytes)>, StoreError>;
+
+    /// The first data entry of the segment, below `end`, whose largest timestamp is at or after
+    /// `timestamp`: its base offset and largest timestamp.
+    async fn seek_time(
+        &self,
+        id: SegmentId,
+        timestamp: i64,
+        end: Offset,
+    ) -> Result<Option<(Offset, i64)>, StoreError>;
+
+    /// What is known of a segment; `None` if nothing of it is here.
+    fn segment(&self, id: SegmentId) -> Option<FoundSegment>;
+
+    /// All segments that are here.
+    fn segments(&self) -> Vec<FoundSegment>;
+
+    /// The segment takes no more entries.
+    fn close_segment(&self, id: SegmentId);
+
+    /// The segment is not needed any more (deleted, or wholly below the trim offset): its space
+    /// is freed in the background. Idempotent. After a restart the caller drops it again if it
+    /// is still found: that is how a drop survives a crash.
+    fn drop_segment(&self, id: SegmentId);
+
+    /// Writes and syncs all that was appended, then refuses entries. Resolves when done.
+    async fn close(&self);
+}

@@ -1,0 +1,3 @@
+//! `interflow`: one binary, a subcommand a role or tool.
+
+fn main() {}
