@@ -1,6 +1,7 @@
 //! Interflow's segment log.
 
 mod client;
+pub mod disk;
 mod error;
 pub mod store;
 mod ticket;
