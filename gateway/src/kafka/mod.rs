@@ -1,1 +1,3 @@
 //! Kafka: requests in, log appends and reads out.
+
+pub mod data;
