@@ -1,0 +1,385 @@
+//! The configuration of a topic: Kafka's options that are served, typed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use interflow_meta::Durability;
+
+/// The values that were set for a topic, by name: what is kept in meta.
+pub type Overrides = BTreeMap<String, String>;
+
+/// The type of an option, as DescribeConfigs numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionType {
+    /// Text.
+    String,
+    /// A 32-bit number.
+    Int,
+    /// A 64-bit number.
+    Long,
+    /// A list, separated by commas.
+    List,
+}
+
+/// One option of a topic.
+#[derive(Debug)]
+pub struct TopicOption {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: OptionType,
+    /// Its value where nothing is set.
+    pub default: &'static str,
+    /// The broker's option that holds the default, if Kafka has one.
+    pub synonym: Option<&'static str>,
+    /// What it does, in a sentence.
+    pub documentation: &'static str,
+}
+
+/// Who sets a record's timestamp.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer.
+    #[default]
+    CreateTime,
+    /// The broker, when it appends.
+    LogAppendTime,
+}
+
+/// A value that can't be served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// No such option.
+    #[error("unknown topic config name: {0}")]
+    Unknown(String),
+    /// The value isn't one of the option, or isn't served.
+    #[error("invalid value {value} for configuration {name}: {why}")]
+    Value {
+        /// The option.
+        name: &'static str,
+        /// The value that was given.
+        value: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+/// The values in force for a topic. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicConfig {
+    overrides: Arc<Overrides>,
+    /// Segments whose newest record is older are dropped; `None` keeps them for good.
+    pub retention_ms: Option<u64>,
+    /// A partition's oldest segments are dropped beyond this; `None` sets no bound.
+    pub retention_bytes: Option<u64>,
+    /// A segment is closed at this size.
+    pub segment_bytes: u64,
+    /// A segment is closed at this age.
+    pub segment_ms: u64,
+    /// The largest batch, as it was sent, header included.
+    pub max_message_bytes: usize,
+    /// Who sets the timestamps.
+    pub timestamp_type: TimestampType,
+    /// A record's timestamp may lie this far before the broker's clock.
+    pub timestamp_before_max_ms: u64,
+    /// A record's timestamp may lie this far after the broker's clock.
+    pub timestamp_after_max_ms: u64,
+    /// When an append is acknowledged.
+    pub durability: Durability,
+}
+
+/// Every option of a topic, by name.
+pub const OPTIONS: &[TopicOption] = &[
+    TopicOption {
+        name: "cleanup.policy",
+        kind: OptionType::List,
+        default: "delete",
+        synonym: Some("log.cleanup.policy"),
+        documentation: "How old records go. Only delete is served.",
+    },
+    TopicOption {
+        name: "compression.type",
+        kind: OptionType::String,
+        default: "producer",
+        synonym: Some("compression.type"),
+        documentation: "Batches are stored as their producer compressed them.",
+    },
+    TopicOption {
+        name: "interflow.durability",
+        kind: OptionType::String,
+        default: "durable",
+        synonym: None,
+        documentation: "When an append is acknowledged: durable (synced to disk), replicated or volatile (in memory).",
+    },
+    TopicOption {
+        name: "max.message.bytes",
+        kind: OptionType::Int,
+        default: "1048588",
+        synonym: Some("message.max.bytes"),
+        documentation: "The largest record batch that is taken, in bytes.",
+    },
+    TopicOption {
+        name: "message.timestamp.after.max.ms",
+        kind: OptionType::Long,
+        default: "3600000",
+        synonym: Some("log.message.timestamp.after.max.ms"),
+        documentation: "How far a record's timestamp may lie after the broker's clock.",
+    },
+    TopicOption {
+        name: "message.timestamp.before.max.ms",
+        kind: OptionType::Long,
+        default: "9223372036854775807",
+        synonym: Some("log.message.timestamp.before.max.ms"),
+        documentation: "How far a record's timestamp may lie before the broker's clock.",
+    },
+    TopicOption {
+        name: "message.timestamp.type",
+        kind: OptionType::String,
+        default: "CreateTime",
+        synonym: Some("log.message.timestamp.type"),
+        documentation: "Whose clock stamps a record: CreateTime (the producer) or LogAppendTime (the broker).",
+    },
+    TopicOption {
+        name: "min.insync.replicas",
+        kind: OptionType::Int,
+        default: "1",
+        synonym: Some("min.insync.replicas"),
+        documentation: "How many replicas must have a record before it is acknowledged. Only 1 is served.",
+    },
+    TopicOption {
+        name: "retention.bytes",
+        kind: OptionType::Long,
+        default: "-1",
+        synonym: Some("log.retention.bytes"),
+        documentation: "The size of a partition beyond which its oldest segments are dropped; -1 sets no bound.",
+    },
+    TopicOption {
+        name: "retention.ms",
+        kind: OptionType::Long,
+        default: "604800000",
+        synonym: Some("log.retention.ms"),
+        documentation: "The age beyond which segments are dropped; -1 keeps them for good.",
+    },
+    TopicOption {
+        name: "segment.bytes",
+        kind: OptionType::Int,
+        default: "1073741824",
+        synonym: Some("log.segment.bytes"),
+        documentation: "The size at which a segment is closed and the next one opened.",
+    },
+    TopicOption {
+        name: "segment.ms",
+        kind: OptionType::Long,
+        default: "604800000",
+        synonym: Some("log.roll.ms"),
+        documentation: "The age at which a segment is closed and the next one opened.",
+    },
+];
+
+/// The option of that name.
+pub fn option(name: &str) -> Option<&'static TopicOption> {
+    OPTIONS.iter().find(|option| option.name == name)
+}
+
+impl TopicConfig {
+    /// The configuration of a topic for which `overrides` are set.
+    ///
+    /// # Errors
+    /// The first option that is unknown or whose value isn't served (K14a).
+    pub fn new(overrides: Overrides) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        for (name, value) in &overrides {
+            config.apply(name, value)?;
+        }
+        config.overrides = Arc::new(overrides);
+        Ok(config)
+    }
+
+    /// The configuration that meta holds. What a newer version of this software wrote and this one
+    /// doesn't know is kept, without effect.
+    pub fn stored(overrides: Overrides) -> Self {
+        let mut config = Self::default();
+        for (name, value) in &overrides {
+            if let Err(error) = config.apply(name, value) {
+                tracing::warn!(%error, "a topic's stored configuration has no effect");
+            }
+        }
+        config.overrides = Arc::new(overrides);
+        config
+    }
+
+    /// What was set, as opposed to defaults.
+    pub fn overrides(&self) -> &Overrides {
+        &self.overrides
+    }
+
+    /// The value in force of an option, as text, and whether it was set for this topic.
+    pub fn value(&self, option: &TopicOption) -> (&str, bool) {
+        match self.overrides.get(option.name) {
+            Some(value) => (value, true),
+            None => (option.default, false),
+        }
+    }
+
+    fn apply(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
+        let option = option(name).ok_or_else(|| ConfigError::Unknown(name.into()))?;
+        let refuse = |why| Err(ConfigError::Value { name: option.name, value: value.into(), why });
+        let long = |min: i64, max: i64| match value.trim().parse::<i64>() {
+            Ok(number) if (min..=max).contains(&number) => Ok(number),
+            Ok(_) => Err(ConfigError::Value {
+                name: option.name,
+                value: value.into(),
+                why: "out of range",
+            }),
+            Err(_) => Err(ConfigError::Value {
+                name: option.name,
+                value: value.into(),
+                why: "not a number",
+            }),
+        };
+        // `None` for the -1 that stands for "no bound".
+        let bound = |number: i64| u64::try_from(number).ok();
+        match option.name {
+            "cleanup.policy" if value != "delete" => {
+                return refuse("only delete is served; compaction is not");
+            }
+            "compression.type" if value != "producer" => {
+                return refuse("only producer is served; batches are never compressed again");
+            }
+            "min.insync.replicas" if long(1, i64::from(i32::MAX))? != 1 => {
+                return refuse("only 1 is served; there is one replica");
+            }
+            "interflow.durability" => {
+                self.durability = match value {
+                    "durable" => Durability::Durable,
+                    "replicated" => Durability::Replicated,
+                    "volatile" => Durability::Volatile,
+                    _ => return refuse("must be durable, replicated or volatile"),
+                };
+            }
+            "max.message.bytes" => {
+                let number = long(0, MAX_MESSAGE_BYTES)?;
+                self.max_message_bytes = usize::try_from(number).unwrap_or(0);
+            }
+            "message.timestamp.after.max.ms" => {
+                self.timestamp_after_max_ms = bound(long(0, i64::MAX)?).unwrap_or(0);
+            }
+            "message.timestamp.before.max.ms" => {
+                self.timestamp_before_max_ms = bound(long(0, i64::MAX)?).unwrap_or(0);
+            }
+            "message.timestamp.type" => {
+                self.timestamp_type = match value {
+                    "CreateTime" => TimestampType::CreateTime,
+                    "LogAppendTime" => TimestampType::LogAppendTime,
+                    _ => return refuse("must be CreateTime or LogAppendTime"),
+                };
+            }
+            "retention.bytes" => self.retention_bytes = bound(long(-1, i64::MAX)?),
+            "retention.ms" => self.retention_ms = bound(long(-1, i64::MAX)?),
+            "segment.bytes" => {
+                let number = long(MIN_SEGMENT_BYTES, i64::from(i32::MAX))?;
+                self.segment_bytes = bound(number).unwrap_or(self.segment_bytes);
+            }
+            "segment.ms" => {
+                self.segment_ms = bound(long(1, i64::MAX)?).unwrap_or(self.segment_ms);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// A batch has to fit into memory several times over, whatever a topic says.
+const MAX_MESSAGE_BYTES: i64 = 64 * 1024 * 1024;
+
+/// Smaller segments would cost more in footers and metadata than they hold.
+const MIN_SEGMENT_BYTES: i64 = 16 * 1024;
+
+impl Default for TopicConfig {
+    fn default() -> Self {
+        Self {
+            overrides: Arc::default(),
+            retention_ms: Some(604_800_000),
+            retention_bytes: None,
+            segment_bytes: 1024 * 1024 * 1024,
+            segment_ms: 604_800_000,
+            max_message_bytes: 1_048_588,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: u64::try_from(i64::MAX).unwrap_or(u64::MAX),
+            timestamp_after_max_ms: 3_600_000,
+            durability: Durability::Durable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &str, value: &str) -> Result<TopicConfig, ConfigError> {
+        TopicConfig::new([(name.to_owned(), value.to_owned())].into())
+    }
+
+    #[test]
+    fn the_default_of_every_option_is_what_is_in_force_by_default() {
+        for option in OPTIONS {
+            let mut set = with(option.name, option.default).expect(option.name);
+            assert_eq!(set.value(option), (option.default, true));
+            set.overrides = Arc::default();
+            assert_eq!(set, TopicConfig::default(), "{}", option.name);
+        }
+    }
+
+    #[test]
+    fn k21_values_are_typed_and_bounded() {
+        assert_eq!(with("retention.ms", "-1").expect("no bound").retention_ms, None);
+        assert_eq!(with("retention.ms", "5").expect("5 ms").retention_ms, Some(5));
+        assert_eq!(with("retention.bytes", "7").expect("7 B").retention_bytes, Some(7));
+        assert_eq!(with("segment.bytes", "65536").expect("64 KiB").segment_bytes, 65536);
+        assert_eq!(
+            with("message.timestamp.type", "LogAppendTime").expect("type").timestamp_type,
+            TimestampType::LogAppendTime
+        );
+        assert_eq!(
+            with("interflow.durability", "volatile").expect("class").durability,
+            Durability::Volatile
+        );
+        for (name, value) in [
+            ("retention.ms", "-2"),
+            ("retention.ms", "x"),
+            ("retention.ms", "9223372036854775808"),
+            ("segment.bytes", "100"),
+            ("segment.bytes", "2147483648"),
+            ("segment.ms", "0"),
+            ("max.message.bytes", "-1"),
+            ("max.message.bytes", "2147483647"),
+            ("message.timestamp.type", "createtime"),
+            ("interflow.durability", "none"),
+        ] {
+            assert!(matches!(with(name, value), Err(ConfigError::Value { .. })), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn k14a_what_is_not_served_is_refused() {
+        for (name, value) in [
+            ("cleanup.policy", "compact"),
+            ("cleanup.policy", "compact,delete"),
+            ("compression.type", "zstd"),
+            ("min.insync.replicas", "2"),
+        ] {
+            assert!(matches!(with(name, value), Err(ConfigError::Value { .. })), "{name}={value}");
+        }
+        assert_eq!(with("flush.ms", "1"), Err(ConfigError::Unknown("flush.ms".into())));
+    }
+
+    #[test]
+    fn what_a_newer_version_stored_is_kept_without_effect() {
+        let stored = TopicConfig::stored(
+            [("future".to_owned(), "1".to_owned()), ("retention.ms".to_owned(), "9".to_owned())]
+                .into(),
+        );
+        assert_eq!(stored.retention_ms, Some(9));
+        assert_eq!(stored.overrides().get("future").map(String::as_str), Some("1"));
+    }
+}
