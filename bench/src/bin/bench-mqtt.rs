@@ -1,0 +1,162 @@
+//! `bench/mqtt`: Interflow next to mosquitto.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use clap::Parser;
+use interflow_bench::fsync;
+use interflow_bench::kafka_server::Places;
+use interflow_bench::mqtt_load::{Load, run};
+use interflow_bench::process::Server;
+use interflow_bench::report::Report;
+
+const PORT: u16 = 21_883;
+
+#[derive(Parser)]
+#[command(about = "Interflow next to mosquitto, the same generators, turn by turn")]
+struct Options {
+    /// Rounds; medians are over these
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Publishes of each throughput load
+    #[arg(long, default_value_t = 200_000)]
+    messages: u64,
+    /// Bytes of a payload
+    #[arg(long, default_value_t = 100)]
+    payload_bytes: usize,
+    /// Seconds of each latency load, at 2,000 messages a second
+    #[arg(long, default_value_t = 10)]
+    latency_seconds: u64,
+    /// Where the JSON goes
+    #[arg(long, default_value = "bench/results/mqtt.json")]
+    json: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let places = Places::find()?;
+    let mut report = Report::new();
+    let mut servers = ["interflow", "mosquitto"];
+    for round in 0..options.rounds {
+        servers.rotate_left(1);
+        for name in servers {
+            eprintln!("round {} · {name}", round + 1);
+            let server = start(&places, name)?;
+            for (scenario, load, rate) in loads(&options) {
+                measure(&mut report, &scenario, name, &server, &load, rate).await?;
+            }
+            let resident = server.usage()?.resident_bytes as f64 / 1048576.0;
+            report.add("resident after the loads", name, "MiB", resident);
+            server.stop()?;
+        }
+        let floor = fsync::measure(&places.scratch, 500)?;
+        for qos in [0, 1] {
+            let scenario = format!("latency at 2,000/s, QoS {qos}, 10 to 1");
+            report.add(&scenario, "bare fdatasync loop", "p50 ms", floor.ms(50.0));
+            report.add(&scenario, "bare fdatasync loop", "p99 ms", floor.ms(99.0));
+        }
+    }
+    report.print("interflow");
+    report.write(&options.json)
+}
+
+fn start(places: &Places, name: &str) -> anyhow::Result<Server> {
+    let data = places.scratch.join("server");
+    if data.exists() {
+        std::fs::remove_dir_all(&data)?;
+    }
+    std::fs::create_dir_all(&data)?;
+    let ready = SocketAddr::from(([127, 0, 0, 1], PORT));
+    let command = if name == "mosquitto" {
+        let config = data.join("mosquitto.conf");
+        // No limits that would drop what is counted; nothing is written to disk.
+        std::fs::write(
+            &config,
+            format!(
+                "listener {PORT} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n\
+                 max_inflight_messages 0\nmax_queued_messages 0\nuser root\n"
+            ),
+        )?;
+        let mut command = Command::new("mosquitto");
+        command.arg("-c").arg(config);
+        command
+    } else {
+        let mut command = Command::new(&places.interflow);
+        command.arg("standalone").arg("--data-dir").arg(data.join("data"));
+        command.args(["--mqtt-port", &PORT.to_string()]);
+        for port in ["ws", "kafka", "admin"] {
+            command.args([format!("--{port}-port"), "0".into()]);
+        }
+        command
+    };
+    Server::start(command, ready, &places.scratch.join("server.log"))
+}
+
+/// Scenario, load, and the rate of an open loop.
+fn loads(options: &Options) -> Vec<(String, Load, Option<f64>)> {
+    let base = Load {
+        address: format!("127.0.0.1:{PORT}"),
+        publishers: 100,
+        filters: Vec::new(),
+        qos: 0,
+        in_flight: 20,
+        messages: options.messages,
+        payload_bytes: options.payload_bytes,
+    };
+    let all = || vec!["load/#".to_owned()];
+    let mut loads = Vec::new();
+    for (qos, in_flight) in [(1, 20), (1, 1), (0, 0)] {
+        let window = if qos == 1 { format!(", {in_flight} in flight") } else { String::new() };
+        let messages = if in_flight == 1 { options.messages / 4 } else { options.messages };
+        let load = Load { qos, in_flight, messages, ..base.clone() };
+        loads.push((format!("fan-in 100 to 0, QoS {qos}{window}"), load.clone(), None));
+        if in_flight != 1 {
+            let load = Load { filters: all(), ..load };
+            loads.push((format!("fan-in 100 to 1, QoS {qos}{window}"), load, None));
+        }
+    }
+    for qos in [0, 1] {
+        let filters = vec!["load/#".to_owned(); 100];
+        let messages = options.messages / 20;
+        let load = Load { qos, publishers: 1, filters, messages, ..base.clone() };
+        loads.push((format!("fan-out 1 to 100, QoS {qos}"), load, None));
+        let filters = (0..100).map(|n| format!("load/{n}")).collect();
+        let load = Load { qos, filters, ..base.clone() };
+        loads.push((format!("one to one, 100 pairs, QoS {qos}"), load, None));
+        let messages = 2_000 * options.latency_seconds;
+        let load = Load { qos, publishers: 10, filters: all(), messages, ..base.clone() };
+        loads.push((format!("latency at 2,000/s, QoS {qos}, 10 to 1"), load, Some(2_000.0)));
+    }
+    loads
+}
+
+async fn measure(
+    report: &mut Report,
+    scenario: &str,
+    name: &str,
+    server: &Server,
+    load: &Load,
+    rate: Option<f64>,
+) -> anyhow::Result<()> {
+    let before = server.usage()?;
+    let outcome = run(load, rate).await?;
+    let after = server.usage()?;
+    let published = load.messages as f64;
+    if rate.is_none() {
+        report.add(scenario, name, "published/s", outcome.published_per_s);
+    }
+    let handled = published.max(outcome.delivered as f64);
+    let cpu = (after.cpu_s - before.cpu_s) / handled * 1e6;
+    report.add(scenario, name, "server CPU s/million", cpu);
+    if !load.filters.is_empty() {
+        if rate.is_none() {
+            report.add(scenario, name, "delivered/s", outcome.delivered_per_s);
+        }
+        report.add(scenario, name, "lost", outcome.lost as f64);
+        report.add(scenario, name, "p50 ms", outcome.latencies.ms(50.0));
+        report.add(scenario, name, "p99 ms", outcome.latencies.ms(99.0));
+    }
+    Ok(())
+}
