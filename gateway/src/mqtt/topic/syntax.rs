@@ -51,6 +51,11 @@ pub fn is_filter(filter: &str) -> bool {
     }
 }
 
+/// Whether a well-formed filter holds a wildcard.
+pub fn is_wildcard(filter: &str) -> bool {
+    filter.bytes().any(|byte| matches!(byte, b'+' | b'#'))
+}
+
 fn is_plain_filter(filter: &str) -> bool {
     if filter.is_empty() || filter.contains('\0') {
         return false;
@@ -85,5 +90,55 @@ impl<'a> SharedFilter<'a> {
         let (group, filter) = filter.strip_prefix(SHARE)?.split_once('/')?;
         let is_legal = !group.is_empty() && !group.contains(['+', '#']) && !filter.is_empty();
         is_legal.then_some(Self { group, filter })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p7_topic_names() {
+        for good in ["a", "/", "a/b", "/a", "a/", "a//b", "$SYS/x", "\u{feff}", "ä/ö", " "] {
+            assert!(is_name(good), "{good:?}");
+        }
+        for bad in ["", "#", "+", "a/#", "a/+/b", "a+", "a\0b"] {
+            assert!(!is_name(bad), "{bad:?}");
+        }
+        assert!(is_name(&"a".repeat(65_535)));
+        assert!(!is_name(&"a".repeat(65_536)));
+    }
+
+    #[test]
+    fn s3_filters() {
+        for good in
+            ["#", "+", "/", "a/#", "+/#", "a/+/b", "/+", "+/", "//#", "$SYS/#", "$share/g/#"]
+        {
+            assert!(is_filter(good), "{good:?}");
+        }
+        for bad in ["", "a/#/b", "a+", "a#", "a/b#", "+a", "##", "#/", "a/++/b", "a\0"] {
+            assert!(!is_filter(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn h1_shared_filters() {
+        let shared = SharedFilter::parse("$share/g/a/+/#");
+        assert_eq!(shared, Some(SharedFilter { group: "g", filter: "a/+/#" }));
+        let shared = SharedFilter::parse("$share/g//a");
+        assert_eq!(shared, Some(SharedFilter { group: "g", filter: "/a" }));
+        for bad in ["$share/", "$share/g", "$share/g/", "$share//a", "$share/+/a", "$share/g#/a"] {
+            assert!(!is_filter(bad), "{bad:?}");
+            assert_eq!(SharedFilter::parse(bad), None);
+        }
+        assert!(!is_filter("$share/g/a#"));
+        assert_eq!(SharedFilter::parse("$shared/g/a"), None);
+    }
+
+    #[test]
+    fn u4_limits() {
+        let limits = Limits { max_bytes: 8, max_levels: 3 };
+        assert!(limits.admit("a/b/c") && limits.admit("12345678"));
+        assert!(!limits.admit("a/b/c/d") && !limits.admit("123456789"));
     }
 }
