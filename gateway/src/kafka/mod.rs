@@ -1,3 +1,4 @@
 //! Kafka: requests in, log appends and reads out.
 
 pub mod data;
+pub mod frame;

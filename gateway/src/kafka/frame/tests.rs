@@ -1,0 +1,328 @@
+//! The schemas against kafka-protocol's decoders, and the bounds of the walk.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::{Encodable, StrBytes};
+use proptest::prelude::*;
+use proptest::test_runner::TestRng;
+
+use super::schema::{Kind, SCHEMAS};
+use super::*;
+
+/// Writes a random value of a kind, as the schema has it.
+struct Writer<'a> {
+    version: i16,
+    flexible: bool,
+    rng: &'a mut TestRng,
+    out: BytesMut,
+}
+
+impl Writer<'_> {
+    fn below(&mut self, n: u64) -> u64 {
+        self.rng.next_u64() % n
+    }
+
+    fn unsigned(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.out.put_u8(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.out.put_u8(value as u8);
+    }
+
+    fn len(&mut self, len: Option<usize>, is_str: bool) {
+        match (len, self.flexible) {
+            (len, true) => self.unsigned(len.map_or(0, |len| len as u64 + 1)),
+            (len, false) if is_str => self.out.put_i16(len.map_or(-1, |len| len as i16)),
+            (len, false) => self.out.put_i32(len.map_or(-1, |len| len as i32)),
+        }
+    }
+
+    fn slice(&mut self, is_str: bool, nullable: bool) {
+        let len = (!nullable || self.below(4) > 0).then(|| self.below(200) as usize);
+        self.len(len, is_str);
+        for _ in 0..len.unwrap_or(0) {
+            let byte = self.below(if is_str { 128 } else { 256 });
+            self.out.put_u8(byte as u8);
+        }
+    }
+
+    fn value(&mut self, kind: &Kind) {
+        match kind {
+            // A boolean must be 0 or 1; a byte may be.
+            Kind::Fixed(1) => {
+                let value = self.below(2) as u8;
+                self.out.put_u8(value);
+            }
+            Kind::Fixed(len) => {
+                for _ in 0..*len {
+                    let byte = self.below(256) as u8;
+                    self.out.put_u8(byte);
+                }
+            }
+            Kind::Str => self.slice(true, false),
+            Kind::NullableStr => self.slice(true, true),
+            Kind::Bytes => self.slice(false, false),
+            Kind::NullableBytes => self.slice(false, true),
+            Kind::Array(element) => self.array(element, false),
+            Kind::NullableArray(element) => self.array(element, true),
+            Kind::Struct(fields) => {
+                for field in *fields {
+                    let has = field.since <= self.version && self.version <= field.until;
+                    if field.tag.is_none() && has {
+                        self.value(&field.kind);
+                    }
+                }
+                if self.flexible {
+                    self.tags(fields);
+                }
+            }
+        }
+    }
+
+    fn array(&mut self, element: &Kind, nullable: bool) {
+        let count = (!nullable || self.below(4) > 0).then(|| self.below(4) as usize);
+        self.len(count, false);
+        for _ in 0..count.unwrap_or(0) {
+            self.value(element);
+        }
+    }
+
+    fn tags(&mut self, fields: &'static [super::schema::Field]) {
+        let mut chosen = Vec::new();
+        for field in fields {
+            let has = field.since <= self.version && self.version <= field.until;
+            if let Some(tag) = field.tag
+                && has
+                && self.below(2) == 0
+            {
+                chosen.push((tag, &field.kind));
+            }
+        }
+        let unknown = self.below(2) as usize;
+        self.unsigned((chosen.len() + unknown) as u64);
+        for (tag, kind) in chosen {
+            self.unsigned(u64::from(tag));
+            let rest = self.out.split();
+            self.value(kind);
+            let content = std::mem::replace(&mut self.out, rest);
+            self.unsigned(content.len() as u64);
+            self.out.put_slice(&content);
+        }
+        for _ in 0..unknown {
+            self.unsigned(1000);
+            self.unsigned(3);
+            self.out.put_slice(b"abc");
+        }
+    }
+}
+
+fn random_body(api: ApiKey, version: i16, rng: &mut TestRng) -> Bytes {
+    let schema = schema::of(api).unwrap();
+    let flexible = version >= schema.flexible_since;
+    let mut writer = Writer { version, flexible, rng, out: BytesMut::new() };
+    writer.value(&schema.body);
+    writer.out.freeze()
+}
+
+fn each_version(mut each: impl FnMut(ApiKey, i16)) {
+    for schema in SCHEMAS {
+        for version in served_versions(schema.api).unwrap() {
+            each(schema.api, version);
+        }
+    }
+}
+
+fn rng() -> TestRng {
+    TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha)
+}
+
+#[test]
+fn what_the_schema_writes_the_decoder_consumes_exactly_and_the_other_way_round() {
+    let mut rng = rng();
+    each_version(|api, version| {
+        for _ in 0..60 {
+            let body = random_body(api, version, &mut rng);
+            check(api, version, &body).unwrap_or_else(|e| panic!("{api:?} v{version}: {e}"));
+            let mut rest = body.clone();
+            let request = RequestKind::decode(api, &mut rest, version)
+                .unwrap_or_else(|e| panic!("{api:?} v{version}: {e}"));
+            assert!(rest.is_empty(), "{api:?} v{version} leaves {} bytes", rest.len());
+            let mut again = BytesMut::new();
+            request.encode(&mut again, version).unwrap();
+            check(api, version, &again).unwrap_or_else(|e| panic!("{api:?} v{version}: {e}"));
+            let mut rest = again.freeze();
+            let back = RequestKind::decode(api, &mut rest, version).unwrap();
+            assert_eq!(back, request);
+        }
+    });
+}
+
+#[test]
+fn cut_and_longer_bodies_are_refused() {
+    let mut rng = rng();
+    each_version(|api, version| {
+        let body = random_body(api, version, &mut rng);
+        for len in 0..body.len() {
+            assert!(check(api, version, &body[..len]).is_err(), "{api:?} v{version} cut at {len}");
+        }
+        let longer = [&body[..], &[0]].concat();
+        assert_eq!(check(api, version, &longer), Err(FrameError::Trailing));
+    });
+}
+
+#[test]
+fn mutated_bodies_are_refused_or_decode() {
+    let mut rng = rng();
+    each_version(|api, version| {
+        for _ in 0..300 {
+            let mut body = BytesMut::from(&random_body(api, version, &mut rng)[..]);
+            for _ in 0..1 + rng.next_u64() % 4 {
+                if !body.is_empty() {
+                    let at = rng.next_u64() as usize % body.len();
+                    let extreme = [0, 0x7f, 0x80, 0xff][rng.next_u64() as usize % 4];
+                    body[at] = if rng.next_u64().is_multiple_of(2) {
+                        extreme
+                    } else {
+                        rng.next_u64() as u8
+                    };
+                }
+            }
+            if check(api, version, &body).is_ok() {
+                let mut rest = body.freeze();
+                if RequestKind::decode(api, &mut rest, version).is_ok() {
+                    assert!(rest.is_empty(), "{api:?} v{version} leaves {} bytes", rest.len());
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn every_served_api_has_a_schema_and_every_schema_a_version() {
+    for key in 0..200_i16 {
+        let Ok(api) = ApiKey::try_from(key) else { continue };
+        assert_eq!(served_versions(api).is_some(), schema::of(api).is_some(), "{api:?}");
+        for version in -1..30 {
+            let served = served_versions(api).is_some_and(|served| served.contains(&version));
+            let refused = check(api, version, &[]) == Err(FrameError::NotServed);
+            assert_eq!(served, !refused, "{api:?} v{version}");
+            if let Some(schema) = schema::of(api)
+                && served
+            {
+                let flexible = api.request_header_version(version) == 2;
+                assert_eq!(flexible, version >= schema.flexible_since, "{api:?} v{version}");
+            }
+        }
+    }
+    assert_eq!(served_versions(ApiKey::OffsetCommit), Some(2..=9));
+    assert_eq!(served_versions(ApiKey::OffsetFetch), Some(1..=9));
+    assert_eq!(served_versions(ApiKey::InitProducerId), Some(0..=5));
+}
+
+#[test]
+fn counts_that_the_bytes_cannot_hold_are_refused() {
+    // The frames that make kafka-protocol reserve hundreds of gigabytes.
+    assert_eq!(check(ApiKey::Metadata, 1, &i32::MAX.to_be_bytes()), Err(FrameError::Count));
+    let compact = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0];
+    assert_eq!(check(ApiKey::Metadata, 12, &compact), Err(FrameError::Count));
+    assert_eq!(check(ApiKey::Metadata, 1, &(-2_i32).to_be_bytes()), Err(FrameError::Length));
+    assert_eq!(check(ApiKey::DeleteGroups, 0, &(-1_i32).to_be_bytes()), Err(FrameError::Length));
+}
+
+#[test]
+fn tiny_elements_are_bounded() {
+    let names = |count: u32| {
+        let mut body = BytesMut::new();
+        body.put_u32(count);
+        body.put_bytes(0, 2 * count as usize);
+        check(ApiKey::DeleteGroups, 0, &body)
+    };
+    assert_eq!(names(10_000), Ok(()));
+    assert_eq!(names(1_000_000), Err(FrameError::TooMany));
+    // Real names pass in any number.
+    let mut body = BytesMut::new();
+    body.put_u32(200_000);
+    for n in 0..200_000 {
+        let name = format!("a-group-{n}");
+        body.put_u16(name.len() as u16);
+        body.put_slice(name.as_bytes());
+    }
+    assert_eq!(check(ApiKey::DeleteGroups, 0, &body), Ok(()));
+}
+
+#[test]
+fn unknown_tags_are_bounded() {
+    let body = |tags: u8| {
+        let mut body = BytesMut::new();
+        body.put_slice(&[1, 1, tags]);
+        for tag in 0..tags {
+            body.put_slice(&[tag, 0]);
+        }
+        check(ApiKey::ApiVersions, 3, &body)
+    };
+    assert_eq!(body(64), Ok(()));
+    assert_eq!(body(65), Err(FrameError::TooMany));
+}
+
+#[test]
+fn a_tags_content_must_be_of_its_size() {
+    let mut request = FetchRequest::default();
+    request.cluster_id = Some(StrBytes::from_static_str("abc"));
+    let mut body = BytesMut::new();
+    request.encode(&mut body, 12).unwrap();
+    assert_eq!(check(ApiKey::Fetch, 12, &body), Ok(()));
+    let size_at = body.len() - 5;
+    assert_eq!(&body[size_at..], b"\x04\x04abc");
+    body[size_at] = 3;
+    assert_eq!(check(ApiKey::Fetch, 12, &body), Err(FrameError::Tag));
+}
+
+#[test]
+fn headers_are_those_of_kafka_protocol() {
+    each_version(|api, version| {
+        for client_id in [None, Some("kcat"), Some("")] {
+            let header = kafka_protocol::messages::RequestHeader::default()
+                .with_request_api_key(api as i16)
+                .with_request_api_version(version)
+                .with_correlation_id(77)
+                .with_client_id(client_id.map(StrBytes::from_static_str));
+            let mut frame = BytesMut::new();
+            header.encode(&mut frame, api.request_header_version(version)).unwrap();
+            frame.put_slice(b"body");
+            let (ours, body) = parse_header(&frame.freeze()).unwrap();
+            assert_eq!(ours.api_key, api as i16);
+            assert_eq!((ours.version, ours.correlation_id), (version, 77));
+            assert_eq!(ours.client_id.as_deref(), client_id);
+            assert_eq!(&body[..], b"body");
+        }
+    });
+}
+
+#[test]
+fn broken_headers_are_refused() {
+    let good = b"\0\x12\0\x04\0\0\0\x07\0\x02ab\0";
+    assert!(parse_header(&Bytes::from_static(good)).is_ok());
+    for len in 0..good.len() {
+        let cut = Bytes::copy_from_slice(&good[..len]);
+        assert_eq!(parse_header(&cut).unwrap_err(), FrameError::Truncated);
+    }
+    let negative = Bytes::from_static(b"\0\x12\0\x04\0\0\0\x07\xff\xfeab\0");
+    assert_eq!(parse_header(&negative).unwrap_err(), FrameError::Length);
+    let latin = Bytes::from_static(b"\0\x12\0\x04\0\0\0\x07\0\x02\xe4b\0");
+    assert_eq!(parse_header(&latin).unwrap_err(), FrameError::ClientId);
+    let unknown = Bytes::from_static(b"\x7f\x7f\0\x04\0\0\0\x07\xff\xff");
+    assert_eq!(parse_header(&unknown).unwrap().0.correlation_id, 7);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fuzz_frame(&bytes);
+        for schema in SCHEMAS {
+            for version in served_versions(schema.api).unwrap() {
+                let _ = check(schema.api, version, &bytes);
+            }
+        }
+    }
+}
