@@ -1,1 +1,15 @@
-//! Interflow.
+//! Interflow's protobuf messages, generated from the `.proto` files beside this crate.
+//!
+//! Bytes fields are [`bytes::Bytes`], so that decoding from one doesn't copy; maps are ordered, so
+//! that equal messages have equal encodings.
+
+/// The values that meta keeps.
+#[allow(
+    missing_docs,
+    clippy::doc_markdown,
+    clippy::derive_partial_eq_without_eq,
+    reason = "generated: the .proto file is the documentation"
+)]
+pub mod meta {
+    include!(concat!(env!("OUT_DIR"), "/interflow.meta.v1.rs"));
+}

@@ -1,0 +1,8 @@
+//! Compiles the `.proto` files without a system `protoc`.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let files = protox::compile(["proto/interflow/meta/v1.proto"], ["proto"])?;
+    prost_build::Config::new().bytes(["."]).btree_map(["."]).compile_fds(files)?;
+    Ok(())
+}
