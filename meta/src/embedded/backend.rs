@@ -1,0 +1,73 @@
+//! What the embedded store keeps its bytes in.
+
+use std::fmt::Debug;
+use std::io;
+use std::sync::Arc;
+
+/// A file's worth of bytes. A write is durable when a [`sync`](Backend::sync) that began after it
+/// has returned; until then any part of it may be lost, and parts of it in any order.
+pub trait Backend: Debug + Send + Sync + 'static {
+    /// Bytes in it.
+    ///
+    /// # Errors
+    /// The device's.
+    fn len(&self) -> io::Result<u64>;
+
+    /// It has no bytes.
+    ///
+    /// # Errors
+    /// The device's.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Fills `out` from `offset`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] past the end; the device's.
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
+
+    /// Writes `data` at `offset`, within the length.
+    ///
+    /// # Errors
+    /// The device's.
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+
+    /// Cuts, or grows with zeros.
+    ///
+    /// # Errors
+    /// The device's.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes all writes and lengths durable that were set before this call.
+    ///
+    /// # Errors
+    /// The device's. What was not synced before may be lost even if a later call succeeds.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A backend as redb wants it.
+#[derive(Debug)]
+pub(super) struct ForRedb(pub(super) Arc<dyn Backend>);
+
+impl redb::StorageBackend for ForRedb {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+}

@@ -1,0 +1,316 @@
+//! Group commit: one thread makes all waiting commits durable at once.
+//!
+//! ```text
+//!   submit ─► queue ─► take all ─► check each against the window ─► one redb transaction, one sync
+//!                                                             └► publish the view ─► answer all
+//! ```
+//!
+//! There is no delay: a batch is what arrived while the one before was being synced.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+use redb::{Database, Durability, ReadableTable, Table};
+use tokio::sync::oneshot;
+
+use super::view::{Published, View};
+use super::watches::Watches;
+use super::window::{Verdict, Window};
+use super::{failed, layout};
+use crate::env::Env;
+use crate::error::MetaError;
+use crate::store::{Commit, Committed, KeyRange, Mutation, STAMP_BYTES};
+
+/// Transactions and bytes in one batch at most; bounds what redb holds in memory.
+const MAX_BATCH: usize = 4_096;
+const MAX_BATCH_BYTES: usize = 16 << 20;
+
+type Answer = Result<Committed, MetaError>;
+
+/// A commit on its way.
+#[derive(Debug)]
+struct Waiting {
+    read_version: u64,
+    commit: Commit,
+    answer: oneshot::Sender<Answer>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Vec<Waiting>,
+    closed: bool,
+    /// Why nothing more can be written.
+    failure: Option<String>,
+}
+
+/// Where transactions hand in their commits.
+#[derive(Debug, Default)]
+pub(super) struct CommitQueue {
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+}
+
+impl CommitQueue {
+    /// Hands in `commit` of a transaction that read at `read_version` and waits for its answer.
+    pub(super) async fn submit(&self, read_version: u64, commit: Commit) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut queue = self.queue.lock();
+            if let Some(failure) = &queue.failure {
+                return Err(MetaError::StoreFailed(failure.clone()));
+            }
+            if queue.closed {
+                return Err(closed());
+            }
+            queue.waiting.push(Waiting { read_version, commit, answer });
+        }
+        self.arrived.notify_one();
+        // A sender that is dropped without an answer: the thread ended while it had the commit.
+        answered.await.unwrap_or(Err(MetaError::CommitUnknown))
+    }
+
+    /// Waits for commits; `None` when the store is closed and all are answered.
+    fn take(&self) -> Option<Vec<Waiting>> {
+        let mut queue = self.queue.lock();
+        while queue.waiting.is_empty() {
+            if queue.closed {
+                return None;
+            }
+            self.arrived.wait(&mut queue);
+        }
+        let mut bytes = 0;
+        let count = queue
+            .waiting
+            .iter()
+            .take(MAX_BATCH)
+            .take_while(|waiting| {
+                let fits = bytes < MAX_BATCH_BYTES;
+                bytes += waiting.commit.mutations.iter().map(Mutation::byte_size).sum::<usize>();
+                fits
+            })
+            .count();
+        Some(queue.waiting.drain(..count).collect())
+    }
+
+    /// No commit is taken any more; those that wait are still made.
+    pub(super) fn close(&self) {
+        self.queue.lock().closed = true;
+        self.arrived.notify_all();
+    }
+
+    fn fail(&self, reason: &str) -> Vec<Waiting> {
+        let mut queue = self.queue.lock();
+        queue.failure = Some(reason.to_owned());
+        std::mem::take(&mut queue.waiting)
+    }
+}
+
+fn closed() -> MetaError {
+    MetaError::Unavailable("the metadata store is closed".to_owned())
+}
+
+/// The thread's own things.
+pub(super) struct Committer {
+    pub(super) database: Database,
+    pub(super) queue: Arc<CommitQueue>,
+    pub(super) published: Arc<Published>,
+    pub(super) env: Env,
+    pub(super) version: u64,
+    pub(super) window: Window,
+    pub(super) watches: Watches,
+}
+
+impl Committer {
+    /// Commits until the queue is closed.
+    pub(super) fn run(mut self) {
+        while let Some(batch) = self.queue.take() {
+            if let Err(error) = self.commit_batch(batch) {
+                let reason = match error {
+                    MetaError::StoreFailed(reason) => reason,
+                    other => other.to_string(),
+                };
+                tracing::error!(reason, "the metadata store has failed; commits are refused");
+                for waiting in self.queue.fail(&reason) {
+                    let _ = waiting.answer.send(Err(MetaError::StoreFailed(reason.clone())));
+                }
+            }
+        }
+        self.watches.clear();
+    }
+
+    /// Commits what doesn't conflict and answers all. An error is the store's end.
+    fn commit_batch(&mut self, batch: Vec<Waiting>) -> Result<(), MetaError> {
+        let mut round = Round::default();
+        let mut answers = Vec::with_capacity(batch.len());
+        let outcome = self.write_batch(batch, &mut round, &mut answers);
+        if let Err(error) = outcome {
+            let reason = match &error {
+                MetaError::StoreFailed(reason) => reason.clone(),
+                other => other.to_string(),
+            };
+            for (answer, _) in answers {
+                // Also those refused: whatever they conflicted with has not come to be.
+                let _ = answer.send(Err(MetaError::StoreFailed(reason.clone())));
+            }
+            return Err(error);
+        }
+        self.settle_watches(round)?;
+        // Refusals wait as well: a retry must find the commit that it lost to.
+        for (answer, result) in answers {
+            let _ = answer.send(result);
+        }
+        Ok(())
+    }
+
+    fn write_batch(
+        &mut self,
+        batch: Vec<Waiting>,
+        round: &mut Round,
+        answers: &mut Vec<(oneshot::Sender<Answer>, Answer)>,
+    ) -> Result<(), MetaError> {
+        let version = self.version + 1;
+        let mut refused = None;
+        let accepted: Vec<_> = batch
+            .into_iter()
+            .filter_map(|mut waiting| {
+                let order = u16::try_from(round.order).unwrap_or(u16::MAX);
+                let result = self.admit(&mut waiting, version, order, round);
+                let writes = matches!(&result, Ok(committed) if committed.version == version);
+                answers.push((waiting.answer, result));
+                writes.then_some(waiting.commit.mutations)
+            })
+            .collect();
+        if accepted.is_empty() {
+            return Ok(());
+        }
+        let mut write = self.database.begin_write().map_err(failed)?;
+        // One sync, not two: redb's one-phase commit writes the pages, the new root with a
+        // checksum, and the byte that chooses between old and new root, and then syncs. Any subset
+        // of these writes may survive a crash. Checksums form a Merkle tree (XXH3, 128 bits) from
+        // the root over all pages, and after an unclean stop redb verifies the whole tree, going
+        // back to the old root, whose pages were synced by the commit before and are not reused
+        // before this one is durable. A second sync would only guard against forged checksums.
+        write.set_durability(Durability::Immediate).map_err(failed)?;
+        {
+            let mut data = write.open_table(layout::DATA).map_err(failed)?;
+            for mutation in accepted.into_iter().flatten() {
+                if let Err(error) = apply(&mut data, mutation) {
+                    refused = Some(error);
+                    break;
+                }
+            }
+            let mut system = write.open_table(layout::SYSTEM).map_err(failed)?;
+            system.insert(layout::VERSION, version).map_err(failed)?;
+        }
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        write.commit().map_err(failed)?;
+        self.version = version;
+        self.window.prune(self.env.clock.now(), version);
+        self.published.replace(View::open(&self.database)?);
+        Ok(())
+    }
+
+    /// Decides on one commit and remembers its writes.
+    fn admit(
+        &mut self,
+        waiting: &mut Waiting,
+        version: u64,
+        order: u16,
+        round: &mut Round,
+    ) -> Answer {
+        let commit = &mut waiting.commit;
+        match self.window.check(waiting.read_version, &commit.reads) {
+            Verdict::Clean => {}
+            Verdict::Conflict => return Err(MetaError::Conflict),
+            Verdict::TooOld => return Err(MetaError::TooOld),
+        }
+        let mut stamp = [0; STAMP_BYTES];
+        let (high, low) = stamp.split_at_mut(8);
+        high.copy_from_slice(&version.to_be_bytes());
+        low.copy_from_slice(&order.to_be_bytes());
+        commit.mutations = std::mem::take(&mut commit.mutations)
+            .into_iter()
+            .map(|mutation| mutation.stamped(stamp))
+            .collect::<Result<_, _>>()?;
+        let is_write = !commit.mutations.is_empty() || !commit.writes.is_empty();
+        round.watches.append(&mut commit.watches);
+        if !is_write {
+            return Ok(Committed { version: waiting.read_version, stamp: [0xff; STAMP_BYTES] });
+        }
+        round.order += 1;
+        let touched = commit.mutations.iter().map(Mutation::touches);
+        for range in touched.chain(commit.writes.drain(..)) {
+            self.window.record(&range, version);
+            if !self.watches.is_empty() {
+                round.touched.extend(self.watches.watched_in(&range));
+            }
+        }
+        Ok(Committed { version, stamp })
+    }
+
+    /// Fires the watches whose key has changed, and begins those of this round.
+    fn settle_watches(&mut self, round: Round) -> Result<(), MetaError> {
+        if round.touched.is_empty() && round.watches.is_empty() {
+            return Ok(());
+        }
+        let view = self.published.latest();
+        let new: Vec<Bytes> = round.watches.iter().map(|watch| watch.key.clone()).collect();
+        for watch in round.watches {
+            self.watches.add(watch);
+        }
+        // Also the new ones: what they saw may be older than this round.
+        for key in round.touched.into_iter().chain(new) {
+            let value = view.get(&key)?;
+            self.watches.check(&key, value.as_ref());
+        }
+        Ok(())
+    }
+}
+
+/// What one batch leaves to be done when it is durable.
+#[derive(Default)]
+struct Round {
+    order: usize,
+    touched: Vec<Bytes>,
+    watches: Vec<crate::store::WatchRequest>,
+}
+
+/// Makes one mutation in redb's tree.
+fn apply(
+    data: &mut Table<'_, &'static [u8], &'static [u8]>,
+    mutation: Mutation,
+) -> Result<(), MetaError> {
+    match mutation {
+        Mutation::Set(key, value) => {
+            data.insert(&key[..], &value[..]).map_err(failed)?;
+        }
+        Mutation::Clear(key) => {
+            data.remove(&key[..]).map_err(failed)?;
+        }
+        Mutation::ClearRange(KeyRange { begin, end }) => {
+            data.retain_in::<&[u8], _>(&begin[..]..&end[..], |_, _| false).map_err(failed)?;
+        }
+        Mutation::Atomic(op, key, operand) => {
+            let old = data
+                .get(&key[..])
+                .map_err(failed)?
+                .map(|value| Bytes::copy_from_slice(value.value()));
+            match op.apply(old.as_ref(), &operand) {
+                Some(value) => {
+                    data.insert(&key[..], &value[..]).map_err(failed)?;
+                }
+                None if old.is_some() => {
+                    data.remove(&key[..]).map_err(failed)?;
+                }
+                None => {}
+            }
+        }
+        Mutation::SetStampedKey { .. } | Mutation::SetStampedValue { .. } => {
+            return Err(MetaError::InvalidOperation("a stamp was not put in"));
+        }
+    }
+    Ok(())
+}

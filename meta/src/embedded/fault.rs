@@ -1,0 +1,181 @@
+//! A disk that loses what was not synced, for durability tests.
+
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::backend::Backend;
+use super::memory::span;
+
+/// Writes reach the disk in pieces of this size: any of them may be lost by itself.
+const SECTOR: usize = 512;
+
+/// What a disk holds over crashes. Each [`start`](FaultDisk::start) gives a backend on it, each
+/// [`crash`](FaultDisk::crash) ends all of these and loses a random part of what they didn't sync.
+#[derive(Debug)]
+pub struct FaultDisk {
+    disk: Arc<Mutex<Disk>>,
+}
+
+#[derive(Debug)]
+struct Disk {
+    /// What a reader sees now.
+    current: Vec<u8>,
+    /// What surely survives.
+    durable: Vec<u8>,
+    unsynced: Vec<Change>,
+    random: StdRng,
+    /// Backends of earlier lives are dead.
+    life: u64,
+    /// `sync` answers Ok and does nothing: a mutant that tests must catch.
+    ignores_sync: bool,
+    /// Syncs until one fails.
+    fail_sync_after: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Change {
+    Write { offset: usize, data: Vec<u8> },
+    Len(usize),
+}
+
+impl FaultDisk {
+    /// An empty disk whose losses are drawn from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            disk: Arc::new(Mutex::new(Disk {
+                current: Vec::new(),
+                durable: Vec::new(),
+                unsynced: Vec::new(),
+                random: StdRng::seed_from_u64(seed),
+                life: 0,
+                ignores_sync: false,
+                fail_sync_after: None,
+            })),
+        }
+    }
+
+    /// From now on syncs do nothing, and say that they did.
+    pub fn ignore_syncs(&self) {
+        self.disk.lock().ignores_sync = true;
+    }
+
+    /// Lets `count` more syncs succeed and fails all that follow, until the next crash.
+    pub fn fail_syncs_after(&self, count: u64) {
+        self.disk.lock().fail_sync_after = Some(count);
+    }
+
+    /// A backend on what the disk holds.
+    #[must_use]
+    pub fn start(&self) -> FaultBackend {
+        FaultBackend { life: self.disk.lock().life, disk: Arc::clone(&self.disk) }
+    }
+
+    /// Cuts the power: of each unsynced write each sector is kept or lost by chance, lengths too.
+    /// Backends from before answer with errors from now on.
+    pub fn crash(&self) {
+        let disk = &mut *self.disk.lock();
+        disk.life += 1;
+        disk.fail_sync_after = None;
+        // Anything between keeping nearly all and losing nearly all.
+        let keep: f64 = disk.random.random();
+        let mut survives = std::mem::take(&mut disk.durable);
+        for change in std::mem::take(&mut disk.unsynced) {
+            match change {
+                Change::Len(len) if disk.random.random_bool(keep) => survives.resize(len, 0),
+                Change::Len(_) => {}
+                Change::Write { offset, data } => {
+                    let mut at = offset;
+                    while at < offset + data.len() {
+                        let next = ((at / SECTOR + 1) * SECTOR).min(offset + data.len());
+                        if disk.random.random_bool(keep) {
+                            if survives.len() < next {
+                                survives.resize(next, 0);
+                            }
+                            if let (Some(to), Some(from)) =
+                                (survives.get_mut(at..next), data.get(at - offset..next - offset))
+                            {
+                                to.copy_from_slice(from);
+                            }
+                        }
+                        at = next;
+                    }
+                }
+            }
+        }
+        disk.current.clone_from(&survives);
+        disk.durable = survives;
+    }
+}
+
+/// A backend that lives until the next crash of its disk.
+#[derive(Debug)]
+pub struct FaultBackend {
+    life: u64,
+    disk: Arc<Mutex<Disk>>,
+}
+
+impl FaultBackend {
+    fn with<T>(&self, run: impl FnOnce(&mut Disk) -> io::Result<T>) -> io::Result<T> {
+        let mut disk = self.disk.lock();
+        if disk.life != self.life {
+            return Err(io::Error::other("the power was cut"));
+        }
+        run(&mut disk)
+    }
+}
+
+impl Backend for FaultBackend {
+    fn len(&self) -> io::Result<u64> {
+        self.with(|disk| u64::try_from(disk.current.len()).map_err(io::Error::other))
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.with(|disk| {
+            let source =
+                disk.current.get(span(offset, out.len())?).ok_or(io::ErrorKind::UnexpectedEof)?;
+            out.copy_from_slice(source);
+            Ok(())
+        })
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.with(|disk| {
+            let span = span(offset, data.len())?;
+            let offset = span.start;
+            disk.current.get_mut(span).ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(data);
+            disk.unsynced.push(Change::Write { offset, data: data.to_vec() });
+            Ok(())
+        })
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.with(|disk| {
+            let len = span(len, 0)?.start;
+            disk.current.resize(len, 0);
+            disk.unsynced.push(Change::Len(len));
+            Ok(())
+        })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.with(|disk| {
+            if let Some(left) = &mut disk.fail_sync_after {
+                let Some(fewer) = left.checked_sub(1) else {
+                    return Err(io::Error::other("the sync failed"));
+                };
+                *left = fewer;
+            }
+            if disk.ignores_sync {
+                return Ok(());
+            }
+            disk.durable.clone_from(&disk.current);
+            disk.unsynced.clear();
+            Ok(())
+        })
+    }
+}

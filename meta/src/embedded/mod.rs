@@ -1,0 +1,220 @@
+//! The embedded store: one ordered, durable tree (redb) in one process.
+//!
+//! ```text
+//!   snapshot ─► the newest View, shared            (no lock held, no disk)
+//!   commit   ─► CommitQueue ─► one thread ─► redb ─► Backend (a file, memory, a faulty disk)
+//!                               └ Window: who wrote what in the last seconds
+//!                               └ Watches
+//! ```
+//!
+//! At rest no thread wakes and nothing is written. redb was taken over fjall because its storage
+//! can be replaced, so that the store's durability is tested on a disk that loses writes.
+
+mod backend;
+mod committer;
+mod fault;
+mod file;
+mod layout;
+mod memory;
+mod view;
+mod watches;
+mod window;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use redb::{Database, DatabaseError, StorageError};
+
+use crate::env::Env;
+use crate::error::MetaError;
+use crate::store::{Snapshot, Store};
+pub use backend::Backend;
+use committer::{CommitQueue, Committer};
+pub use fault::{FaultBackend, FaultDisk};
+pub use file::FileBackend;
+pub use memory::MemoryBackend;
+use view::{EmbeddedSnapshot, Published, View};
+use watches::Watches;
+use window::Window;
+
+/// Settings of an embedded store.
+#[derive(Clone, Debug)]
+pub struct EmbeddedOptions {
+    /// Pages that redb keeps in memory, in bytes.
+    pub cache_bytes: usize,
+}
+
+impl Default for EmbeddedOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 8 << 20 }
+    }
+}
+
+/// Why a store can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it: end that one, or choose another folder.
+    #[error("the metadata store is in use by another process")]
+    Locked,
+    /// A newer Interflow wrote it: use that one.
+    #[error("the metadata store has format {found}; this build knows formats up to {known}")]
+    NewerFormat {
+        /// The format found.
+        found: u64,
+        /// The newest format that this build reads.
+        known: u64,
+    },
+    /// What is there can't be read: restore a backup.
+    #[error("the metadata store is damaged: {0}")]
+    Corrupt(String),
+    /// The file system's answer.
+    #[error("the metadata store can't be opened: {0}")]
+    Io(#[source] std::io::Error),
+}
+
+/// A store on redb.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    queue: Arc<CommitQueue>,
+    published: Arc<Published>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl EmbeddedStore {
+    /// Opens or creates the store in the file at `path`. Blocks; after an unclean stop it reads the
+    /// whole file.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(path: &Path, options: &EmbeddedOptions, env: Env) -> Result<Self, OpenError> {
+        Self::open_on(Arc::new(FileBackend::open(path)?), options, env)
+    }
+
+    /// A store in memory.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn in_memory(env: Env) -> Result<Self, OpenError> {
+        Self::open_on(Arc::new(MemoryBackend::default()), &EmbeddedOptions::default(), env)
+    }
+
+    /// Opens or creates the store on `backend`.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_on(
+        backend: Arc<dyn Backend>,
+        options: &EmbeddedOptions,
+        env: Env,
+    ) -> Result<Self, OpenError> {
+        let database = Database::builder()
+            .set_cache_size(options.cache_bytes)
+            .create_with_backend(backend::ForRedb(backend))
+            .map_err(|error| match error {
+                DatabaseError::DatabaseAlreadyOpen => OpenError::Locked,
+                DatabaseError::Storage(StorageError::Io(error)) => OpenError::Io(error),
+                other => OpenError::Corrupt(other.to_string()),
+            })?;
+        prepare(&database)?;
+        let view = View::open(&database).map_err(damaged)?;
+        let version = view.version;
+        let published = Arc::new(Published::new(view));
+        let queue = Arc::new(CommitQueue::default());
+        let committer = Committer {
+            database,
+            queue: Arc::clone(&queue),
+            published: Arc::clone(&published),
+            env,
+            version,
+            window: Window::new(version),
+            watches: Watches::default(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("meta-commit".to_owned())
+            .spawn(move || committer.run())
+            .map_err(OpenError::Io)?;
+        Ok(Self { queue, published, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Lets the thread finish and waits for it. Blocks.
+    fn join(&self) {
+        self.queue.close();
+        if let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the metadata store's thread panicked");
+        }
+    }
+}
+
+/// Makes the tables of a new file, or checks an old one's format.
+fn prepare(database: &Database) -> Result<(), OpenError> {
+    let found = {
+        let read = redb::ReadableDatabase::begin_read(database).map_err(|e| damaged(failed(e)))?;
+        match read.open_table(layout::SYSTEM) {
+            Ok(system) => layout::read_number(&system, layout::FORMAT).map_err(damaged)?,
+            Err(redb::TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(damaged(failed(error))),
+        }
+    };
+    match found {
+        Some(found) if found > layout::CURRENT_FORMAT => {
+            Err(OpenError::NewerFormat { found, known: layout::CURRENT_FORMAT })
+        }
+        Some(_) => Ok(()),
+        None => create_tables(database).map_err(damaged),
+    }
+}
+
+fn create_tables(database: &Database) -> Result<(), MetaError> {
+    let write = database.begin_write().map_err(failed)?;
+    {
+        write.open_table(layout::DATA).map_err(failed)?;
+        let mut system = write.open_table(layout::SYSTEM).map_err(failed)?;
+        system.insert(layout::FORMAT, layout::CURRENT_FORMAT).map_err(failed)?;
+        system.insert(layout::VERSION, 0).map_err(failed)?;
+    }
+    write.commit().map_err(failed)
+}
+
+fn damaged(error: MetaError) -> OpenError {
+    OpenError::Corrupt(error.to_string())
+}
+
+/// redb's errors, whatever their type.
+fn failed(error: impl Into<redb::Error>) -> MetaError {
+    match error.into() {
+        redb::Error::Corrupted(what) => MetaError::Corrupt(what),
+        other => MetaError::StoreFailed(other.to_string()),
+    }
+}
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    async fn snapshot(&self) -> Result<Arc<dyn Snapshot>, MetaError> {
+        Ok(Arc::new(EmbeddedSnapshot {
+            view: self.published.latest(),
+            queue: Arc::clone(&self.queue),
+        }))
+    }
+
+    async fn close(&self) {
+        self.queue.close();
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("the metadata store's thread did not end well");
+            }
+        }
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        self.join();
+    }
+}

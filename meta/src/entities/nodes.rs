@@ -1,0 +1,141 @@
+//! Nodes: `("node", id)`.
+
+use bytes::Bytes;
+use interflow_proto::meta as proto;
+
+use super::codec::{bad_key, corrupt, decode, encode};
+use crate::error::MetaError;
+use crate::ids::NodeId;
+use crate::store::KeyRange;
+use crate::transaction::Transaction;
+
+/// What a node may be used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NodeState {
+    /// Not yet used.
+    #[default]
+    Provisioning,
+    /// Takes new segments.
+    ReadWrite,
+    /// Serves what it has.
+    ReadOnly,
+    /// Lost what it had: its answers don't count.
+    DataLoss,
+    /// Never comes back.
+    Gone,
+}
+
+impl NodeState {
+    fn code(self) -> u32 {
+        match self {
+            Self::Provisioning => 0,
+            Self::ReadWrite => 1,
+            Self::ReadOnly => 2,
+            Self::DataLoss => 3,
+            Self::Gone => 4,
+        }
+    }
+
+    fn from_code(code: u32) -> Result<Self, MetaError> {
+        [Self::Provisioning, Self::ReadWrite, Self::ReadOnly, Self::DataLoss, Self::Gone]
+            .into_iter()
+            .find(|state| state.code() == code)
+            .ok_or_else(|| corrupt("node", "unknown state"))
+    }
+}
+
+/// A node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Which life of the node: rises each time its process starts.
+    pub incarnation: u64,
+    /// What it may be used for.
+    pub state: NodeState,
+    /// Where it is reached.
+    pub address: String,
+    /// Where it stands.
+    pub rack: String,
+    /// When it started, milliseconds since 1970.
+    pub started_ms: i64,
+}
+
+impl Node {
+    fn encode(&self) -> Bytes {
+        encode(&proto::Node {
+            incarnation: self.incarnation,
+            state: self.state.code(),
+            address: self.address.clone(),
+            rack: self.rack.clone(),
+            started_ms: self.started_ms,
+        })
+    }
+
+    fn decode(value: Bytes) -> Result<Self, MetaError> {
+        let message: proto::Node = decode(value, "node")?;
+        Ok(Self {
+            incarnation: message.incarnation,
+            state: NodeState::from_code(message.state)?,
+            address: message.address,
+            rack: message.rack,
+            started_ms: message.started_ms,
+        })
+    }
+}
+
+fn key(tx: &Transaction, id: NodeId) -> Vec<u8> {
+    tx.root().pack(&("node", id.0))
+}
+
+/// Begins a new life of node `id`: the incarnation of `node` is the next one, whatever it says.
+/// An attempt that runs twice skips a number; none is given twice.
+///
+/// # Errors
+/// Meta's own.
+pub async fn register(tx: &Transaction, id: NodeId, node: &Node) -> Result<Node, MetaError> {
+    let before = get(tx, id).await?.map_or(0, |node| node.incarnation);
+    let incarnation = before.checked_add(1);
+    let node = Node {
+        incarnation: incarnation.ok_or_else(|| corrupt("node", "its incarnations are used up"))?,
+        ..node.clone()
+    };
+    tx.set(key(tx, id), node.encode())?;
+    Ok(node)
+}
+
+/// The node `id`.
+///
+/// # Errors
+/// Meta's own.
+pub async fn get(tx: &Transaction, id: NodeId) -> Result<Option<Node>, MetaError> {
+    tx.get(&key(tx, id)).await?.map(Node::decode).transpose()
+}
+
+/// Changes the state of node `id`; `false` when there is none.
+///
+/// # Errors
+/// Meta's own.
+pub async fn set_state(tx: &Transaction, id: NodeId, state: NodeState) -> Result<bool, MetaError> {
+    let Some(mut node) = get(tx, id).await? else {
+        return Ok(false);
+    };
+    if node.state != state {
+        node.state = state;
+        tx.set(key(tx, id), node.encode())?;
+    }
+    Ok(true)
+}
+
+/// All nodes by id.
+///
+/// # Errors
+/// Meta's own.
+pub async fn list(tx: &Transaction) -> Result<Vec<(NodeId, Node)>, MetaError> {
+    let (begin, end) = tx.root().subspace(&"node").range();
+    let rows = tx.get_all(&KeyRange::new(begin, end)).await?;
+    rows.into_iter()
+        .map(|(key, value)| {
+            let (_, id): (String, u32) = tx.root().unpack(&key).map_err(bad_key("node"))?;
+            Ok((NodeId(id), Node::decode(value)?))
+        })
+        .collect()
+}
