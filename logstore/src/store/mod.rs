@@ -76,9 +76,12 @@ pub struct FoundSegment {
     pub end: Offset,
     /// Payload bytes.
     pub bytes: u64,
-    /// The largest timestamp, and the base offset of the batch that has it.
+    /// The largest timestamp; `i64::MIN` without any.
     pub max_timestamp: i64,
-    /// Offsets that are lost to damage, ascending.
+    /// The base offset of the first batch that has it.
+    pub max_timestamp_offset: Offset,
+    /// Offsets that are lost to damage, ascending. A range that ends at `Offset::MAX` says that
+    /// entries past [`FoundSegment::end`] may have been lost and it is not known how many.
     pub damaged: Vec<Range<Offset>>,
 }
 
