@@ -52,10 +52,13 @@ pub struct PublishOut<'a> {
     pub properties: PublishProperties<'a>,
 }
 
+/// Inline for usual topics and properties: no allocation a message.
+type Head = SmallVec<[u8; 96]>;
+
 /// A PUBLISH without its packet id, DUP and alias: those are each receiver's.
 #[derive(Clone, Debug)]
 pub struct EncodedPublish {
-    head: Box<[u8]>,
+    head: Head,
     payload: Bytes,
     packet_id_at: Option<u32>,
     alias_at: Option<u32>,
@@ -67,10 +70,10 @@ impl PublishOut<'_> {
     /// # Errors
     /// A field that no packet can carry, or a packet over 256 MiB.
     pub fn encode(&self, variant: &Variant, payload: Bytes) -> Result<EncodedPublish, EncodeError> {
-        let mut head = Vec::new();
+        let mut head = Head::new();
         let marks = self.write_head(variant, payload.len(), &mut head)?;
         Ok(EncodedPublish {
-            head: head.into_boxed_slice(),
+            head,
             payload,
             packet_id_at: marks.packet_id_at,
             alias_at: marks.alias_at,
@@ -81,7 +84,7 @@ impl PublishOut<'_> {
         &self,
         variant: &Variant,
         payload_bytes: usize,
-        head: &mut Vec<u8>,
+        head: &mut Head,
     ) -> Result<Marks, EncodeError> {
         let is_v5 = variant.version.is_v5();
         let alias = if is_v5 { variant.alias } else { AliasForm::Name };

@@ -1,6 +1,7 @@
 //! Writes the primitive types of §1.5: once to measure, once for real, by the same code.
 
 use bytes::{BufMut, BytesMut};
+use smallvec::SmallVec;
 
 use super::{EncodeError, Receiver};
 
@@ -44,6 +45,12 @@ impl Sink for BytesMut {
 }
 
 impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+impl<const N: usize> Sink for SmallVec<[u8; N]> {
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }

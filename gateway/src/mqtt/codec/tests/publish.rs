@@ -1,16 +1,13 @@
-//! Whole packets through encoders and decoders.
+//! One PUBLISH for many receivers.
 
 use std::num::NonZeroU16;
 
 use bytes::{Bytes, BytesMut};
 use smallvec::smallvec;
 
-use super::client::ServerPacket;
-use super::*;
-
-fn id(id: u16) -> PacketId {
-    NonZeroU16::new(id).unwrap()
-}
+use super::super::client::ServerPacket;
+use super::super::*;
+use super::id;
 
 fn from_server(version: Version, bytes: &[u8]) -> ServerPacket<'_> {
     let (frame, len) = FrameRules::client(version, u32::MAX).split(bytes).unwrap().unwrap();
