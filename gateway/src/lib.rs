@@ -8,6 +8,7 @@
 //!
 //! `mqtt` and `kafka` never import each other; what they share has a room of its own.
 
+pub mod admin;
 pub mod auth;
 pub mod kafka;
 pub mod mqtt;

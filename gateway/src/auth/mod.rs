@@ -1,9 +1,12 @@
 //! Who may connect: one question for every protocol.
 
+mod users;
+
 use async_trait::async_trait;
 use std::sync::Arc;
 
 use crate::net::Peer;
+pub use users::{UserError, Users};
 
 /// Who a connection acts as.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
