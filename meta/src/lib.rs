@@ -21,6 +21,8 @@ mod error;
 mod ids;
 mod meta;
 mod store;
+#[cfg(test)]
+mod testing;
 mod transaction;
 
 pub use embedded::{

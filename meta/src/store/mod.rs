@@ -22,8 +22,8 @@ use tokio::sync::oneshot;
 use crate::error::MetaError;
 pub(crate) use ops::put_stamp;
 pub use ops::{AtomicOp, Mutation, STAMP_BYTES};
-pub(crate) use range::key_after;
 pub use range::{KeyRange, RangeSet};
+pub(crate) use range::{after_prefix, key_after};
 
 /// An ordered, transactional map of bytes to bytes.
 #[async_trait]

@@ -1,0 +1,265 @@
+use std::sync::atomic::Ordering;
+
+use proptest::prelude::*;
+
+use super::filter::{Next, Verdict, judge};
+use super::*;
+use crate::Meta;
+use crate::ids::LogId;
+use crate::testing::TestBed;
+
+fn version(offset: u64) -> RetainedVersion {
+    RetainedVersion { generation: 0, log: LogId(1), offset }
+}
+
+fn message(offset: u64, payload: impl Into<Bytes>) -> RetainedMessage {
+    RetainedMessage {
+        version: version(offset),
+        qos: 1,
+        publisher: "c".to_owned(),
+        properties: Bytes::from_static(b"p"),
+        payload: payload.into(),
+        published_ms: 5,
+        expires_ms: None,
+    }
+}
+
+async fn put_in(meta: &Meta, topic: &str, message: &RetainedMessage) -> Outcome {
+    meta.transact(|tx| async move { put(&tx, "", topic, message).await }).await.unwrap()
+}
+
+async fn clear_in(meta: &Meta, topic: &str, offset: u64, forget_ms: i64) -> Outcome {
+    meta.transact(|tx| async move { clear(&tx, "", topic, version(offset), forget_ms).await })
+        .await
+        .unwrap()
+}
+
+async fn get_in(meta: &Meta, topic: &str, now_ms: i64) -> Option<Bytes> {
+    let found = get(&meta.begin(), "", topic, now_ms).await.unwrap();
+    found.map(|message| message.payload)
+}
+
+/// All matches, over as many pages as it takes.
+async fn find(meta: &Meta, filter: &str, max_bytes: usize) -> Vec<String> {
+    let mut query = MatchQuery { tenant: "", filter, from: None, now_ms: 0, max_bytes };
+    let mut topics = Vec::new();
+    loop {
+        let page = matching(&meta.begin(), &query).await.unwrap();
+        topics.extend(page.messages.into_iter().map(|(topic, _)| topic));
+        let Some(next) = page.next else { return topics };
+        query.from = Some(next);
+    }
+}
+
+#[tokio::test]
+async fn the_later_version_wins_in_any_order() {
+    let bed = TestBed::new();
+    let meta = &bed.meta;
+    assert_eq!(put_in(meta, "a", &message(5, "five")).await, Outcome::Latest);
+    assert_eq!(put_in(meta, "a", &message(4, "four")).await, Outcome::Superseded);
+    assert_eq!(put_in(meta, "a", &message(5, "five")).await, Outcome::Latest);
+    assert_eq!(clear_in(meta, "a", 4, 9).await, Outcome::Superseded);
+    assert_eq!(get_in(meta, "a", 0).await, Some("five".into()));
+    assert_eq!(clear_in(meta, "a", 7, 9).await, Outcome::Latest);
+    assert_eq!(put_in(meta, "a", &message(6, "six")).await, Outcome::Superseded);
+    assert_eq!(get_in(meta, "a", 0).await, None);
+    assert_eq!(find(meta, "#", 1000).await, [] as [&str; 0]);
+    assert_eq!(put_in(meta, "a", &message(8, "eight")).await, Outcome::Latest);
+    assert_eq!(find(meta, "#", 1000).await, ["a"]);
+}
+
+#[tokio::test]
+async fn a_large_message_is_kept_in_parts_that_go_with_it() {
+    let bed = TestBed::new();
+    let meta = &bed.meta;
+    let payload: Bytes = (0..400_000_u32).map(|n| n.to_le_bytes()[n as usize % 2]).collect();
+    put_in(meta, "a/b", &message(1, payload.clone())).await;
+    put_in(meta, "a", &message(1, "small")).await;
+    assert_eq!(get_in(meta, "a/b", 0).await, Some(payload));
+    assert_eq!(find(meta, "a/#", 1).await, ["a", "a/b"]);
+    put_in(meta, "a/b", &message(2, "short")).await;
+    assert_eq!(get_in(meta, "a/b", 0).await, Some("short".into()));
+    let tx = meta.begin();
+    let parts = tx.get_all(&part_range(&tx, "", "a/b")).await.unwrap();
+    assert!(parts.is_empty());
+}
+
+#[tokio::test]
+async fn an_expired_message_is_not_served_and_swept_in_two_steps() {
+    let bed = TestBed::new();
+    let meta = &bed.meta;
+    let mut short = message(5, "x");
+    short.expires_ms = Some(100);
+    put_in(meta, "a", &short).await;
+    assert!(get_in(meta, "a", 99).await.is_some());
+    assert!(get_in(meta, "a", 100).await.is_none());
+    let sweep = |now| {
+        let meta = meta.clone();
+        async move {
+            meta.transact(|tx| async move { sweep(&tx, "", now, 200, 10).await }).await.unwrap()
+        }
+    };
+    assert_eq!(sweep(99).await, 0);
+    assert_eq!(sweep(100).await, 1);
+    assert_eq!(put_in(meta, "a", &message(4, "old")).await, Outcome::Superseded);
+    assert_eq!(sweep(199).await, 0);
+    assert_eq!(sweep(200).await, 1);
+    let tx = meta.begin();
+    let all = KeyRange::prefix(tx.root().bytes());
+    assert!(tx.get_all(&all).await.unwrap().is_empty(), "nothing is left");
+}
+
+#[tokio::test]
+async fn an_overwritten_expiry_has_no_effect() {
+    let bed = TestBed::new();
+    let meta = &bed.meta;
+    let mut short = message(5, "x");
+    short.expires_ms = Some(100);
+    put_in(meta, "a", &short).await;
+    put_in(meta, "a", &message(6, "stays")).await;
+    let swept =
+        meta.transact(|tx| async move { sweep(&tx, "", 500, 900, 10).await }).await.unwrap();
+    assert_eq!(swept, 0);
+    assert_eq!(get_in(meta, "a", 500).await, Some("stays".into()));
+}
+
+async fn fill(meta: &Meta, topics: &[String]) {
+    for some in topics.chunks(500) {
+        meta.transact(|tx| async move {
+            for topic in some {
+                put(&tx, "", topic, &message(1, "v")).await?;
+            }
+            Ok::<_, MetaError>(())
+        })
+        .await
+        .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn wildcards_touch_little_more_than_what_matches() {
+    let bed = TestBed::new();
+    let meta = &bed.meta;
+    let mut topics = Vec::new();
+    for device in 0..100 {
+        for sensor in 0..50 {
+            topics.push(format!("plant/{device}/{sensor}"));
+        }
+    }
+    topics.extend((0..1_000).map(|n| format!("zoo/{n}")));
+    fill(meta, &topics).await;
+    for (filter, matches, most_touched) in [
+        ("plant/+/7", 100, 420),
+        ("plant/42/+", 50, 200),
+        ("plant/42/#", 50, 200),
+        ("plant/+/none", 0, 330),
+        ("plant/42/7", 1, 2),
+        ("+/42", 1, 8),
+        ("plant/+", 0, 220),
+        ("nothing/#", 0, 0),
+        ("zoo/#", 1_000, 1_100),
+    ] {
+        bed.probe.rows.store(0, Ordering::Relaxed);
+        let found = find(meta, filter, usize::MAX).await;
+        let touched = bed.probe.rows.load(Ordering::Relaxed);
+        assert_eq!(found.len(), matches, "{filter}");
+        assert!(touched <= most_touched, "{filter} touched {touched} rows");
+    }
+}
+
+#[tokio::test]
+async fn dollar_topics_want_their_first_level_named() {
+    let bed = TestBed::new();
+    let topics = ["$SYS/a", "$SYS", "!/a", "%/a", "x/a", "$"];
+    fill(&bed.meta, &topics.map(str::to_owned)).await;
+    assert_eq!(find(&bed.meta, "#", 100).await, ["!/a", "%/a", "x/a"]);
+    assert_eq!(find(&bed.meta, "+/a", 100).await, ["!/a", "%/a", "x/a"]);
+    assert_eq!(find(&bed.meta, "$SYS/#", 100).await, ["$SYS", "$SYS/a"]);
+    assert_eq!(find(&bed.meta, "+", 100).await, [] as [&str; 0]);
+}
+
+#[test]
+fn a_verdict_names_the_least_topic_that_can_match() {
+    let judge = |filter: &'static str, topic: &'static str| {
+        let filter: Vec<_> = filter.split('/').collect();
+        let topic: Vec<_> = topic.split('/').collect();
+        judge(&filter, &topic)
+    };
+    assert_eq!(judge("a/+/c", "a/x/b"), Verdict::Skip(Next::At(vec!["a", "x", "c"])));
+    assert_eq!(judge("a/+/c", "a/x/d"), Verdict::Skip(Next::Past(2)));
+    assert_eq!(judge("a/+/c", "a/x/c"), Verdict::Match(Next::Past(2)));
+    assert_eq!(judge("a/b", "a/b"), Verdict::Match(Next::Nowhere));
+    assert_eq!(judge("a/#", "a"), Verdict::Match(Next::Behind));
+    assert_eq!(judge("+/b/c", "x"), Verdict::Skip(Next::At(vec!["x", "b", "c"])));
+}
+
+/// The plain rule, level by level (MQTT 5.0 §4.7).
+fn plainly_matches(filter: &[&str], topic: &[&str]) -> bool {
+    match (filter, topic) {
+        (["#"], _) | ([], []) => true,
+        (["+", filter @ ..], [_, topic @ ..]) => plainly_matches(filter, topic),
+        ([wanted, filter @ ..], [level, topic @ ..]) => {
+            wanted == level && plainly_matches(filter, topic)
+        }
+        _ => false,
+    }
+}
+
+fn level() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(vec!["", "a", "b", "c", "a\u{1}", "$a", "ü"])
+}
+
+fn filter_level() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(vec!["+", "+", "a", "b", "c", "", "$a"])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_scan_finds_exactly_what_matches(
+        topics in proptest::collection::btree_set(proptest::collection::vec(level(), 1..5), 0..40),
+        mut filters in proptest::collection::vec(
+            (proptest::collection::vec(filter_level(), 0..4), any::<bool>()), 1..6),
+        max_bytes in 1_usize..100,
+    ) {
+        let topics: Vec<String> = topics.iter().map(|topic| topic.join("/")).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let bed = TestBed::new();
+            fill(&bed.meta, &topics).await;
+            for (filter, open) in &mut filters {
+                if *open || filter.is_empty() {
+                    filter.push("#");
+                }
+                let mut expected: Vec<&str> = topics
+                    .iter()
+                    .map(String::as_str)
+                    .filter(|topic| {
+                        let levels: Vec<&str> = topic.split('/').collect();
+                        let hidden = topic.starts_with('$') && matches!(filter[0], "+" | "#");
+                        !hidden && plainly_matches(filter, &levels)
+                    })
+                    .collect();
+                expected.sort_by_key(|topic| topic.split('/').collect::<Vec<_>>());
+                let found = find(&bed.meta, &filter.join("/"), max_bytes).await;
+                assert_eq!(found, expected, "{filter:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_row_comes_back_as_it_was(
+        numbers: [u64; 3], cleared: bool, qos in 0_u8..3, publisher in ".{0,9}",
+        published_ms: i64, due_ms: Option<i64>, properties: Vec<u8>, payload: Vec<u8>, parts: u32,
+    ) {
+        let row = Row {
+            version: RetainedVersion {
+                generation: numbers[0], log: LogId(numbers[1]), offset: numbers[2],
+            },
+            cleared, qos, publisher, published_ms, due_ms, parts,
+            body: proto::RetainedBody { properties: properties.into(), payload: payload.into() },
+        };
+        prop_assert_eq!(Row::decode(row.clone().encode()).unwrap(), row);
+    }
+}

@@ -1,0 +1,143 @@
+//! A store around a store, for tests: counts what is read and loses answers of commits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::store::{Commit, Committed, KeyRange, Page, Snapshot, Store};
+use crate::{Clock, EmbeddedStore, Env, Meta, MetaError, Random};
+
+/// What happens to the next commit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Loss {
+    /// It is made, and its answer lost.
+    Answer,
+    /// It never arrives.
+    Request,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Probe {
+    pub(crate) rows: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    pub(crate) losses: Mutex<Vec<Loss>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ProbedStore {
+    inner: Arc<dyn Store>,
+    probe: Arc<Probe>,
+}
+
+#[derive(Debug)]
+struct ProbedSnapshot {
+    inner: Arc<dyn Snapshot>,
+    probe: Arc<Probe>,
+}
+
+#[async_trait]
+impl Store for ProbedStore {
+    async fn snapshot(&self) -> Result<Arc<dyn Snapshot>, MetaError> {
+        Ok(Arc::new(ProbedSnapshot {
+            inner: self.inner.snapshot().await?,
+            probe: Arc::clone(&self.probe),
+        }))
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+#[async_trait]
+impl Snapshot for ProbedSnapshot {
+    fn version(&self) -> u64 {
+        self.inner.version()
+    }
+
+    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MetaError> {
+        self.probe.rows.fetch_add(1, Ordering::Relaxed);
+        self.inner.get(key).await
+    }
+
+    async fn get_range(
+        &self,
+        range: &KeyRange,
+        rows: usize,
+        bytes: usize,
+        reverse: bool,
+    ) -> Result<Page, MetaError> {
+        let page = self.inner.get_range(range, rows, bytes, reverse).await?;
+        let count = u64::try_from(page.rows.len()).unwrap();
+        self.probe.rows.fetch_add(count, Ordering::Relaxed);
+        Ok(page)
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<Committed, MetaError> {
+        self.probe.commits.fetch_add(1, Ordering::Relaxed);
+        let loss = self.probe.losses.lock().pop();
+        match loss {
+            Some(Loss::Request) => Err(MetaError::CommitUnknown),
+            Some(Loss::Answer) => {
+                self.inner.commit(commit).await?;
+                Err(MetaError::CommitUnknown)
+            }
+            None => self.inner.commit(commit).await,
+        }
+    }
+}
+
+/// A clock that stands until it is moved.
+#[derive(Debug, Default)]
+pub(crate) struct ManualClock(Mutex<Duration>);
+
+impl ManualClock {
+    pub(crate) fn advance(&self, by: Duration) {
+        *self.0.lock() += by;
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Duration {
+        *self.0.lock()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct SeededRandom(Mutex<StdRng>);
+
+impl Random for SeededRandom {
+    fn next_u64(&self) -> u64 {
+        self.0.lock().next_u64()
+    }
+}
+
+/// Meta in memory, with a standing clock and repeatable random numbers.
+pub(crate) struct TestBed {
+    pub(crate) meta: Meta,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) probe: Arc<Probe>,
+}
+
+impl TestBed {
+    pub(crate) fn new() -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let probe = Arc::new(Probe::default());
+        let env = Env {
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            random: Arc::new(SeededRandom(Mutex::new(StdRng::seed_from_u64(1)))),
+        };
+        let store = ProbedStore {
+            inner: Arc::new(EmbeddedStore::in_memory(env.clone()).unwrap()),
+            probe: Arc::clone(&probe),
+        };
+        let meta = Meta::new(Arc::new(store), env, "test");
+        Self { meta, clock, probe }
+    }
+}
