@@ -1,0 +1,3 @@
+//! Classic consumer groups.
+
+mod core;
