@@ -2,4 +2,3 @@
 
 pub mod data;
 pub mod frame;
-mod groups;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use interflow_meta::Durability;
+use interflow_meta::logs::Policy;
 
 /// The values that were set for a topic, by name: what is kept in meta.
 pub type Overrides = BTreeMap<String, String>;
@@ -62,6 +63,22 @@ pub enum ConfigError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// Together the values are larger than what can be kept.
+    #[error("the configuration of a topic is too large")]
+    TooLarge,
+}
+
+/// One change of a configuration (IncrementalAlterConfigs).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigChange {
+    /// Sets the value.
+    Set(String),
+    /// Goes back to the default.
+    Unset,
+    /// Adds to a list.
+    Append(String),
+    /// Takes from a list.
+    Subtract(String),
 }
 
 /// The values in force for a topic. Cheap to clone.
@@ -206,6 +223,70 @@ impl TopicConfig {
         }
         config.overrides = Arc::new(overrides);
         config
+    }
+
+    /// The configuration after `changes`, in their order.
+    ///
+    /// # Errors
+    /// The first change that isn't served. When records are acknowledged is decided for good when
+    /// a topic is created.
+    pub fn altered(&self, changes: &[(String, ConfigChange)]) -> Result<Self, ConfigError> {
+        let mut overrides = (*self.overrides).clone();
+        for (name, change) in changes {
+            let option = option(name).ok_or_else(|| ConfigError::Unknown(name.clone()))?;
+            let edit = |edit: &dyn Fn(&mut Vec<String>), value: &str| {
+                if option.kind != OptionType::List {
+                    let why = "only the values of lists can be appended or subtracted";
+                    return Err(ConfigError::Value { name: option.name, value: value.into(), why });
+                }
+                let present = overrides.get(name).map_or(option.default, String::as_str);
+                let split = present.split(',').map(str::trim).filter(|item| !item.is_empty());
+                let mut items: Vec<String> = split.map(str::to_owned).collect();
+                edit(&mut items);
+                Ok(items.join(","))
+            };
+            let value = match change {
+                ConfigChange::Set(value) => Some(value.clone()),
+                ConfigChange::Unset => None,
+                ConfigChange::Append(value) => Some(edit(
+                    &|items| {
+                        for item in value.split(',').map(str::trim) {
+                            if !items.iter().any(|have| have == item) {
+                                items.push(item.to_owned());
+                            }
+                        }
+                    },
+                    value,
+                )?),
+                ConfigChange::Subtract(value) => Some(edit(
+                    &|items| items.retain(|have| !value.split(',').any(|v| v.trim() == have)),
+                    value,
+                )?),
+            };
+            match value {
+                Some(value) => overrides.insert(name.clone(), value),
+                None => overrides.remove(name),
+            };
+        }
+        let altered = Self::new(overrides)?;
+        if altered.durability != self.durability {
+            return Err(ConfigError::Value {
+                name: "interflow.durability",
+                value: altered.overrides.get("interflow.durability").cloned().unwrap_or_default(),
+                why: "it is decided for good when the topic is created",
+            });
+        }
+        Ok(altered)
+    }
+
+    /// How the topic's logs are kept.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            retention_ms: self.retention_ms,
+            retention_bytes: self.retention_bytes,
+            segment_bytes: self.segment_bytes,
+            segment_ms: self.segment_ms,
+        }
     }
 
     /// What was set, as opposed to defaults.
@@ -371,6 +452,27 @@ mod tests {
             assert!(matches!(with(name, value), Err(ConfigError::Value { .. })), "{name}={value}");
         }
         assert_eq!(with("flush.ms", "1"), Err(ConfigError::Unknown("flush.ms".into())));
+    }
+
+    #[test]
+    fn k21_changes_apply_in_order_and_lists_are_edited() {
+        let base = with("retention.ms", "5").expect("5 ms");
+        let change = |changes: &[(&str, ConfigChange)]| {
+            let changes: Vec<_> =
+                changes.iter().map(|(name, change)| ((*name).to_owned(), change.clone())).collect();
+            base.altered(&changes)
+        };
+        let set = |value: &str| ConfigChange::Set(value.to_owned());
+        let altered = change(&[("retention.ms", set("7")), ("segment.ms", set("9"))]);
+        assert_eq!(altered.expect("both").retention_ms, Some(7));
+        let altered = change(&[("retention.ms", ConfigChange::Unset)]).expect("back to default");
+        assert_eq!(altered, TopicConfig::default());
+        assert!(change(&[("retention.ms", ConfigChange::Append("7".into()))]).is_err());
+        assert!(change(&[("cleanup.policy", ConfigChange::Append("delete".into()))]).is_ok());
+        assert!(change(&[("cleanup.policy", ConfigChange::Append("compact".into()))]).is_err());
+        assert!(change(&[("cleanup.policy", ConfigChange::Subtract("delete".into()))]).is_err());
+        assert!(change(&[("nothing", ConfigChange::Unset)]).is_err());
+        assert!(change(&[("interflow.durability", set("volatile"))]).is_err());
     }
 
     #[test]

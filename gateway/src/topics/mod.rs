@@ -8,11 +8,16 @@
 
 mod config;
 mod directory;
+mod error;
 pub mod name;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 pub use config::{
-    ConfigError, OPTIONS, OptionType, Overrides, TimestampType, TopicConfig, TopicOption, option,
+    ConfigChange, ConfigError, OPTIONS, OptionType, Overrides, TimestampType, TopicConfig,
+    TopicOption, option,
 };
-pub use directory::Topics;
+pub use directory::{NewTopic, Topics, TopicsOptions};
+pub use error::TopicError;
 pub use snapshot::{Snapshot, Topic};

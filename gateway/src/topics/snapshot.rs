@@ -40,10 +40,9 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn new(topics: impl IntoIterator<Item = Topic>) -> Self {
+    pub(super) fn new(topics: impl IntoIterator<Item = Arc<Topic>>) -> Self {
         let mut snapshot = Self::default();
         for topic in topics {
-            let topic = Arc::new(topic);
             snapshot.partitions += topic.partitions.len();
             snapshot.by_name.insert(topic.name.clone(), topic.clone());
             snapshot.by_id.insert(topic.id, topic.clone());

@@ -1,0 +1,188 @@
+//! The directory over the embedded store.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use interflow_logstore::{
+    Append, AppendTicket, Bounds, LogClient, LogDescription, LogError, LogObserver, Observation,
+    Read, ReadError, ReadOutcome,
+};
+use interflow_meta::{
+    DEFAULT_TENANT, Durability, EmbeddedStore, Env, LogId, Meta, Offset, logs, topics,
+};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+/// Notes which logs were refreshed.
+#[derive(Default)]
+struct Refreshed(Mutex<Vec<LogId>>);
+
+#[async_trait]
+impl LogClient for Refreshed {
+    fn append(&self, _: Append) -> AppendTicket {
+        unreachable!("topics append nothing")
+    }
+    async fn bounds(&self, _: LogId) -> Result<Bounds, LogError> {
+        Err(LogError::NoSuchLog)
+    }
+    async fn read(&self, _: Read) -> Result<ReadOutcome, ReadError> {
+        Err(ReadError::NoSuchLog)
+    }
+    async fn observe(&self, _: LogId, _: Arc<dyn LogObserver>) -> Result<Observation, LogError> {
+        Err(LogError::NoSuchLog)
+    }
+    async fn batch_at_time(&self, _: LogId, _: i64) -> Result<Option<(Offset, i64)>, LogError> {
+        Err(LogError::NoSuchLog)
+    }
+    async fn batch_of_max_time(&self, _: LogId) -> Result<Option<(Offset, i64)>, LogError> {
+        Err(LogError::NoSuchLog)
+    }
+    async fn end_of_leader_epoch(
+        &self,
+        _: LogId,
+        _: u32,
+    ) -> Result<Option<(u32, Offset)>, LogError> {
+        Err(LogError::NoSuchLog)
+    }
+    async fn trim(&self, _: LogId, _: Offset) -> Result<Offset, LogError> {
+        Err(LogError::NoSuchLog)
+    }
+    async fn refresh(&self, log: LogId) -> Result<(), LogError> {
+        self.0.lock().push(log);
+        Ok(())
+    }
+    async fn describe(&self, _: LogId) -> Result<LogDescription, LogError> {
+        Err(LogError::NoSuchLog)
+    }
+}
+
+struct Bench {
+    meta: Meta,
+    logs: Arc<Refreshed>,
+    topics: Arc<Topics>,
+    shutdown: CancellationToken,
+}
+
+async fn bench(options: TopicsOptions) -> Bench {
+    let env = Env::default();
+    let store = EmbeddedStore::in_memory(env.clone()).expect("opens");
+    let meta = Meta::new(Arc::new(store), env, "test");
+    let logs = Arc::new(Refreshed::default());
+    let shutdown = CancellationToken::new();
+    let (topics, _) =
+        Topics::start(meta.clone(), logs.clone(), options, shutdown.clone()).await.expect("starts");
+    Bench { meta, logs, topics, shutdown }
+}
+
+fn new(name: &str, partitions: u32) -> NewTopic {
+    NewTopic { name: name.into(), partitions, replication_factor: -1, config: Overrides::new() }
+}
+
+#[tokio::test]
+async fn a_created_topic_is_there_at_once_and_its_logs_are_told() {
+    let bench = bench(TopicsOptions::default()).await;
+    let mut wanted = new("a", 3);
+    wanted.config.insert("retention.ms".into(), "5".into());
+    wanted.config.insert("interflow.durability".into(), "replicated".into());
+    let topic = bench.topics.create(wanted).await.expect("created");
+    let found = bench.topics.get("a").expect("found");
+    assert_eq!((found.id, found.partitions.len()), (topic.id, 3));
+    assert_eq!(bench.topics.by_id(topic.id).expect("by id").name, topic.name);
+    assert_eq!(*bench.logs.0.lock(), topic.partitions.to_vec());
+    let head = logs::load_head(&bench.meta.begin(), topic.partitions[0]).await.expect("reads");
+    let head = head.expect("a head");
+    assert_eq!(head.policy.retention_ms, Some(5));
+    assert_eq!(head.durability, Durability::Replicated);
+    bench.shutdown.cancel();
+}
+
+#[tokio::test]
+async fn k13_k14a_refusals() {
+    let options = TopicsOptions { max_partitions: 5, ..TopicsOptions::default() };
+    let bench = bench(options).await;
+    bench.topics.create(new("a.b", 2)).await.expect("created");
+    let refused = |new: NewTopic| {
+        let topics = bench.topics.clone();
+        async move { topics.create(new).await.expect_err("refused") }
+    };
+    assert!(matches!(refused(new("a.b", 1)).await, TopicError::Exists(_)));
+    assert!(matches!(refused(new("a_b", 1)).await, TopicError::Collision(_)));
+    assert!(matches!(refused(new("a/b", 1)).await, TopicError::Name(_)));
+    assert!(matches!(refused(new("c", 0)).await, TopicError::Partitions { .. }));
+    assert!(matches!(refused(new("c", 4)).await, TopicError::TooManyPartitions { .. }));
+    let replicated = NewTopic { replication_factor: 3, ..new("c", 1) };
+    assert!(matches!(refused(replicated).await, TopicError::ReplicationFactor(3)));
+    let mut compacted = new("c", 1);
+    compacted.config.insert("cleanup.policy".into(), "compact".into());
+    assert!(matches!(refused(compacted).await, TopicError::Config(_)));
+    assert_eq!(bench.topics.all().len(), 1);
+}
+
+#[tokio::test]
+async fn an_altered_config_reaches_the_logs() {
+    let bench = bench(TopicsOptions::default()).await;
+    let topic = bench.topics.create(new("a", 2)).await.expect("created");
+    let changes = [("segment.ms".to_owned(), ConfigChange::Set("1000".into()))];
+    bench.topics.alter_config("a", &changes).await.expect("altered");
+    assert_eq!(bench.topics.get("a").expect("found").config.segment_ms, 1_000);
+    for log in &*topic.partitions {
+        let head = logs::load_head(&bench.meta.begin(), *log).await.expect("reads");
+        assert_eq!(head.expect("a head").policy.segment_ms, 1_000);
+    }
+    let missing = bench.topics.alter_config("b", &changes).await;
+    assert!(matches!(missing, Err(TopicError::NotFound)));
+}
+
+#[tokio::test]
+async fn a_deleted_topic_is_gone_and_its_name_free() {
+    let bench = bench(TopicsOptions::default()).await;
+    let first = bench.topics.create(new("a", 1)).await.expect("created");
+    let other = uuid::Uuid::new_v4();
+    let refused = bench.topics.delete("a", Some(other)).await;
+    assert!(matches!(refused, Err(TopicError::NotFound)));
+    assert_eq!(bench.topics.delete("a", Some(first.id)).await.expect("deleted").id, first.id);
+    assert!(bench.topics.get("a").is_none());
+    assert!(bench.topics.by_id(first.id).is_none());
+    let second = bench.topics.create(new("a", 1)).await.expect("created again");
+    assert_ne!(second.id, first.id);
+    assert_ne!(second.partitions, first.partitions);
+}
+
+#[tokio::test]
+async fn what_others_change_shows_by_the_watch() {
+    let bench = bench(TopicsOptions::default()).await;
+    let (other, _) = Topics::start(
+        bench.meta.clone(),
+        bench.logs.clone(),
+        TopicsOptions::default(),
+        bench.shutdown.clone(),
+    )
+    .await
+    .expect("starts");
+    let mut changes = other.changes();
+    bench.topics.create(new("a", 1)).await.expect("created");
+    changes.wait_for(|_| other.get("a").is_some()).await.expect("told");
+    bench.topics.delete("a", None).await.expect("deleted");
+    changes.wait_for(|_| other.get("a").is_none()).await.expect("told");
+    let listed = topics::list(&bench.meta.begin(), DEFAULT_TENANT, None, 10).await;
+    assert!(listed.expect("reads").is_empty());
+}
+
+#[tokio::test]
+async fn a_restart_finds_all_topics() {
+    let bench = bench(TopicsOptions::default()).await;
+    for at in 0..20 {
+        bench.topics.create(new(&format!("t{at}"), 1)).await.expect("created");
+    }
+    let (again, _) = Topics::start(
+        bench.meta.clone(),
+        bench.logs.clone(),
+        TopicsOptions::default(),
+        bench.shutdown.clone(),
+    )
+    .await
+    .expect("starts");
+    assert_eq!(again.all().len(), 20);
+}
