@@ -1,8 +1,11 @@
 //! Interflow's segment log.
 
 mod client;
+pub mod clock;
+mod core;
 pub mod disk;
 mod error;
+mod log;
 pub mod store;
 mod ticket;
 
@@ -13,4 +16,5 @@ pub use client::{
 };
 pub use error::{AppendError, LogError, ReadError};
 pub use interflow_meta::{Durability, Epoch, LogId, NodeId, Offset};
+pub use log::{Health, LogConfig, LogMetrics, LogStore, Progress};
 pub use ticket::{AppendReply, AppendTicket};

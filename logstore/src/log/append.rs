@@ -1,0 +1,477 @@
+//! The way of an append: order, offset, journal, commit, answer.
+//!
+//! ```text
+//!   offer ─► Active/Open? ─► take: check, roll due?, snapshot due?, journal ─► sequencer
+//!        └─► else wait ─► (loaded, opened, rolled) ─► resume ─┘
+//!   journal durable ─► complete: answers, observers, a drained segment's close
+//! ```
+//!
+//! What is to be done outside of the log's lock is gathered in [`Effects`].
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::metrics::{add, sub};
+use super::outbox::Event;
+use super::service::Inner;
+use super::state::{Active, Log, Phase, SharedLog, Stage, State, Writer, segment};
+use crate::core::producers::MAX_WINDOW;
+use crate::core::roll::{self, RollPolicy};
+use crate::core::sequencer::{Answer, Candidate, Check};
+use crate::store::{Entry, EntryHeader, EntryKind, Position, StoreError};
+use crate::{
+    Append, AppendError, AppendKind, AppendReply, AppendResult, Appended, EarlyBatch, Offset,
+};
+
+/// Work that needs meta or the disk, and so a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Read the log from meta.
+    Load,
+    /// Close what a restart found and open the next segment.
+    Open,
+    /// Close the drained segment and open the next.
+    Roll,
+}
+
+/// What is to be done once the log's lock is released.
+#[derive(Default)]
+pub(super) struct Effects {
+    pub(super) replies: SmallVec<[(AppendReply, AppendResult); 2]>,
+    pub(super) work: Option<Work>,
+    /// The log has entries in the journal now: put it on the list.
+    pub(super) is_to_list: Option<Position>,
+    pub(super) calls: bool,
+}
+
+impl Effects {
+    fn refuse(&mut self, reply: AppendReply, error: AppendError) {
+        self.replies.push((reply, Err(error)));
+    }
+
+    /// Does it all.
+    pub(super) fn run(self, inner: &Arc<Inner>, log: &SharedLog) {
+        for (reply, result) in self.replies {
+            if result.is_err() {
+                add(&inner.metrics.refused, 1);
+            }
+            reply.send(result);
+        }
+        if self.calls {
+            log.call_observers();
+        }
+        if let Some(work) = self.work {
+            inner.start(work, log);
+        }
+        if let Some(position) = self.is_to_list {
+            inner.progress.enlist(log, position);
+        }
+    }
+}
+
+impl Log {
+    /// Takes an append in. The order of these calls is the order in the log.
+    pub(super) fn offer(self: &Arc<Self>, inner: &Arc<Inner>, append: Append, reply: AppendReply) {
+        let mut effects = Effects::default();
+        {
+            let mut state = self.state.lock();
+            if let Some(reason) = inner.refusal() {
+                effects.refuse(reply, reason);
+            } else if append.batch.len() > inner.config.max_batch_bytes || append.count == 0 {
+                let max_bytes = inner.config.max_batch_bytes;
+                state.refused(&append, inner);
+                effects.refuse(reply, AppendError::TooLarge { max_bytes });
+            } else if matches!(state.phase, Phase::Gone) {
+                effects.refuse(reply, AppendError::NoSuchLog);
+            } else {
+                state.offer(self, inner, append, reply, &mut effects);
+            }
+            effects.calls = state.wants_calls();
+        }
+        effects.run(inner, self);
+    }
+
+    /// Lets in what waited. Called when the log's phase or stage has changed.
+    pub(super) fn resume(self: &Arc<Self>, inner: &Arc<Inner>) {
+        let mut effects = Effects::default();
+        {
+            let mut state = self.state.lock();
+            state.resume(self, inner, &mut effects);
+            effects.calls = state.wants_calls();
+        }
+        self.changed.notify_waiters();
+        effects.run(inner, self);
+    }
+
+    /// The journal went on. Says whether the log still has entries that aren't durable.
+    pub(super) fn complete(self: &Arc<Self>, inner: &Arc<Inner>) -> bool {
+        let mut effects = Effects::default();
+        let is_listed;
+        {
+            let mut state = self.state.lock();
+            if let Some(position) = inner.progress.durable_position() {
+                state.complete(inner, position, &mut effects);
+            }
+            is_listed = state
+                .ready()
+                .and_then(|ready| ready.active())
+                .is_some_and(|active| active.sequencer.is_journaling());
+            state.is_listed = is_listed;
+            effects.calls = state.wants_calls();
+        }
+        effects.run(inner, self);
+        is_listed
+    }
+
+    /// Answers all who wait, since nothing more will become durable: what is in the journal has
+    /// an unknown outcome, what never got there was not kept.
+    pub(super) fn abandon(self: &Arc<Self>, inner: &Arc<Inner>, refusal: &AppendError) {
+        let mut effects = Effects::default();
+        {
+            let mut state = self.state.lock();
+            for (_, reply) in state.take_waiting() {
+                effects.refuse(reply, refusal.clone());
+            }
+            if let Some(active) = state.active_mut() {
+                for reply in active.sequencer.abandon() {
+                    effects.refuse(reply, AppendError::Unknown);
+                }
+            }
+        }
+        effects.run(inner, self);
+    }
+}
+
+impl State {
+    fn offer(
+        &mut self,
+        log: &Log,
+        inner: &Inner,
+        append: Append,
+        reply: AppendReply,
+        effects: &mut Effects,
+    ) {
+        if self.waiting.is_empty()
+            && let Phase::Ready(ready) = &mut self.phase
+            && let Writer::Active(active) = &mut ready.writer
+            && active.stage == Stage::Open
+        {
+            let policy = roll_policy(inner, ready.policy.segment_bytes, ready.policy.segment_ms);
+            let start = ready.trim.max(ready.chain.first_base());
+            match active.take(log, inner, &policy, append, reply, effects) {
+                Taken::Done(early) => self.after_take(inner, start, early, effects),
+                Taken::RollIsDue(append, reply) => {
+                    active.stage = Stage::Draining;
+                    self.wait(inner, append, reply, effects);
+                    self.roll_if_drained(effects);
+                }
+            }
+            return;
+        }
+        self.wait(inner, append, reply, effects);
+        self.press_on(effects);
+    }
+
+    /// Puts an append behind those that wait.
+    fn wait(&mut self, inner: &Inner, append: Append, reply: AppendReply, effects: &mut Effects) {
+        let bytes = append.batch.len();
+        if self.waiting_bytes.saturating_add(bytes) > inner.config.max_waiting_bytes {
+            self.refused(&append, inner);
+            effects.refuse(reply, AppendError::Busy);
+            return;
+        }
+        self.waiting_bytes += bytes;
+        self.waiting.push_back((append, reply));
+    }
+
+    /// Starts what those that wait are waiting for, if nothing does it yet.
+    fn press_on(&mut self, effects: &mut Effects) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        match &mut self.phase {
+            Phase::New | Phase::Unloaded(_) => {
+                self.phase = Phase::Loading;
+                effects.work = Some(Work::Load);
+            }
+            Phase::Ready(ready) => match &mut ready.writer {
+                Writer::Recovered(recovered) if !recovered.is_opening => {
+                    recovered.is_opening = true;
+                    effects.work = Some(Work::Open);
+                }
+                Writer::Recovered(_) => {}
+                Writer::Active(_) => self.roll_if_drained(effects),
+            },
+            Phase::Loading | Phase::Gone => {}
+        }
+    }
+
+    fn resume(&mut self, log: &Log, inner: &Inner, effects: &mut Effects) {
+        if matches!(self.phase, Phase::Gone) {
+            for (_, reply) in self.take_waiting() {
+                effects.refuse(reply, AppendError::NoSuchLog);
+            }
+            return;
+        }
+        while let Phase::Ready(ready) = &mut self.phase
+            && let Writer::Active(active) = &mut ready.writer
+            && active.stage == Stage::Open
+        {
+            let Some((append, reply)) = self.waiting.pop_front() else { return };
+            let bytes = append.batch.len();
+            let policy = roll_policy(inner, ready.policy.segment_bytes, ready.policy.segment_ms);
+            let start = ready.trim.max(ready.chain.first_base());
+            match active.take(log, inner, &policy, append, reply, effects) {
+                Taken::Done(early) => {
+                    self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
+                    self.after_take(inner, start, early, effects);
+                }
+                Taken::RollIsDue(append, reply) => {
+                    active.stage = Stage::Draining;
+                    self.waiting.push_front((append, reply));
+                }
+            }
+        }
+        self.press_on(effects);
+    }
+
+    /// Remembers that a producer's batch was refused before it got to the sequencer.
+    pub(super) fn refused(&mut self, append: &Append, inner: &Inner) {
+        let now_ms = inner.clock.wall_ms();
+        if let Some(active) = self.active_mut()
+            && let Check::Journal(_) = active.sequencer.check(&candidate(append))
+        {
+            active.sequencer.refused(&candidate(append), now_ms);
+        }
+    }
+
+    fn after_take(
+        &mut self,
+        inner: &Inner,
+        start: Offset,
+        early: Option<EarlyBatch>,
+        effects: &mut Effects,
+    ) {
+        if let Some(early) = early {
+            self.tell(Event::Early(early));
+        }
+        self.settle(inner, start, effects);
+        if !self.is_listed
+            && let Some(active) = self.active_mut()
+            && let Some(position) = active.sequencer.first_position()
+        {
+            self.is_listed = true;
+            effects.is_to_list = Some(position);
+        }
+    }
+
+    fn complete(&mut self, inner: &Inner, position: Position, effects: &mut Effects) {
+        let Some(ready) = self.ready_mut() else { return };
+        let start = ready.trim.max(ready.chain.first_base());
+        let Some(active) = ready.active_mut() else { return };
+        let count = active.sequencer.journal_durable(position);
+        sub(&inner.metrics.in_flight, count);
+        self.settle(inner, start, effects);
+        self.roll_if_drained(effects);
+    }
+
+    /// Answers who can be answered, and tells observers when more is committed.
+    fn settle(&mut self, inner: &Inner, start: Offset, effects: &mut Effects) {
+        let Some(active) = self.active_mut() else { return };
+        while let Some((reply, answer)) = active.sequencer.settle() {
+            let result = match answer {
+                Answer::Kept { base, is_duplicate } => {
+                    if is_duplicate {
+                        add(&inner.metrics.duplicates, 1);
+                    }
+                    Ok(Appended { base_offset: base, log_start: start, duplicate: is_duplicate })
+                }
+                Answer::Refused(error) => Err(error),
+            };
+            effects.replies.push((reply, result));
+        }
+        if active.sequencer.take_progress() {
+            self.tell_bounds();
+        }
+    }
+
+    /// Starts the close of a segment that was waiting for its last entries.
+    pub(super) fn roll_if_drained(&mut self, effects: &mut Effects) {
+        if let Some(active) = self.active_mut()
+            && active.stage == Stage::Draining
+            && active.sequencer.is_drained()
+        {
+            active.stage = Stage::Closing;
+            effects.work = Some(Work::Roll);
+        }
+    }
+}
+
+enum Taken {
+    /// Answered, refused or on its way; the batch as observers may see it early.
+    Done(Option<EarlyBatch>),
+    /// It belongs into the next segment.
+    RollIsDue(Append, AppendReply),
+}
+
+impl Active {
+    fn take(
+        &mut self,
+        log: &Log,
+        inner: &Inner,
+        policy: &RollPolicy,
+        append: Append,
+        reply: AppendReply,
+        effects: &mut Effects,
+    ) -> Taken {
+        let batch = candidate(&append);
+        let base = match self.sequencer.check(&batch) {
+            Check::Journal(base) => base,
+            Check::Answer(answer) => {
+                self.sequencer.answer(answer, reply);
+                return Taken::Done(None);
+            }
+        };
+        let now_ms = inner.clock.monotonic_ms();
+        let bytes = append.batch.len() as u64;
+        if roll::is_due(policy, &self.fill, bytes, u64::from(append.count), now_ms) {
+            return Taken::RollIsDue(append, reply);
+        }
+        let wall_ms = inner.clock.wall_ms();
+        match self.journal(log, inner, &append, base) {
+            Ok(position) => {
+                inner.progress.appended(position);
+                if self.fill.offsets == 0 {
+                    self.fill.first_ms = now_ms;
+                }
+                self.fill.bytes = self.fill.bytes.saturating_add(bytes);
+                self.fill.offsets = self.fill.offsets.saturating_add(u64::from(append.count));
+                self.max_timestamp = self.max_timestamp.max(Some(append.max_timestamp));
+                self.last_append_ms = wall_ms;
+                self.snapshot.batches_since = self.snapshot.batches_since.saturating_add(1);
+                self.snapshot.bytes_since = self.snapshot.bytes_since.saturating_add(bytes);
+                add(&inner.metrics.appends, 1);
+                add(&inner.metrics.records, u64::from(append.count));
+                add(&inner.metrics.bytes, bytes);
+                add(&inner.metrics.in_flight, 1);
+                self.sequencer.taken(&batch, position, wall_ms, reply);
+                let early = append
+                    .key
+                    .filter(|_| append.early)
+                    .map(|key| EarlyBatch { key, bytes: append.batch });
+                Taken::Done(early)
+            }
+            Err(error) => {
+                self.sequencer.refused(&batch, wall_ms);
+                effects.refuse(reply, error);
+                Taken::Done(None)
+            }
+        }
+    }
+
+    /// Puts the batch, and before it a snapshot that is due, into the journal.
+    fn journal(
+        &mut self,
+        log: &Log,
+        inner: &Inner,
+        append: &Append,
+        base: Offset,
+    ) -> Result<Position, AppendError> {
+        let bytes = append.batch.len();
+        if self.sequencer.in_flight_bytes().saturating_add(bytes) > inner.config.max_in_flight_bytes
+        {
+            return Err(AppendError::Busy);
+        }
+        if self.snapshot.batches_since >= inner.config.snapshot_batches
+            || self.snapshot.bytes_since >= inner.config.snapshot_bytes
+        {
+            self.write_snapshot(log, inner, false).map_err(refusal)?;
+        }
+        self.write_first_snapshot(log, inner).map_err(refusal)?;
+        let header = EntryHeader {
+            id: segment(log.id, self.epoch),
+            kind: match append.kind {
+                AppendKind::Data => EntryKind::Data,
+                AppendKind::Commit => EntryKind::Commit,
+                AppendKind::Abort => EntryKind::Abort,
+            },
+            base_offset: base,
+            count: append.count,
+            max_timestamp: append.max_timestamp,
+            key: append.key,
+            window: append.window.clamp(1, MAX_WINDOW),
+            digest: append.digest.clone(),
+        };
+        let entry = Entry { header, payload: &append.batch, leader_epoch: Some(self.leader_epoch) };
+        inner.store.append(&entry).map_err(refusal)
+    }
+
+    /// Writes the snapshot that a segment begins with, if it isn't there yet and anyone is in it.
+    pub(super) fn write_first_snapshot(
+        &mut self,
+        log: &Log,
+        inner: &Inner,
+    ) -> Result<(), StoreError> {
+        if self.snapshot.is_due && !self.sequencer.producers().is_empty() {
+            return self.write_snapshot(log, inner, false);
+        }
+        self.snapshot.is_due = false;
+        Ok(())
+    }
+
+    /// Writes the producer table into the segment, also an empty one: a restart reads headers
+    /// only behind it. The last one of a process says so: then nothing can have been lost.
+    pub(super) fn write_snapshot(
+        &mut self,
+        log: &Log,
+        inner: &Inner,
+        is_last: bool,
+    ) -> Result<(), StoreError> {
+        self.sequencer.expire_producers(inner.clock.wall_ms());
+        let payload = self.sequencer.producers().encode(is_last);
+        let header = EntryHeader {
+            id: segment(log.id, self.epoch),
+            kind: EntryKind::Snapshot,
+            base_offset: self.sequencer.next(),
+            count: 0,
+            max_timestamp: inner.clock.wall_ms(),
+            key: None,
+            window: 0,
+            digest: None,
+        };
+        let position =
+            inner.store.append(&Entry { header, payload: &payload, leader_epoch: None })?;
+        inner.progress.appended(position);
+        self.snapshot.position = Some(position);
+        self.snapshot.is_due = false;
+        self.snapshot.batches_since = 0;
+        self.snapshot.bytes_since = 0;
+        Ok(())
+    }
+}
+
+fn candidate(append: &Append) -> Candidate {
+    Candidate {
+        key: append.key,
+        count: append.count,
+        window: append.window,
+        bytes: append.batch.len(),
+    }
+}
+
+fn roll_policy(inner: &Inner, max_bytes: u64, max_age_ms: u64) -> RollPolicy {
+    RollPolicy { max_bytes, max_age_ms, max_offsets: inner.config.max_segment_offsets }
+}
+
+/// The store's refusal as an appender is told it.
+fn refusal(error: StoreError) -> AppendError {
+    match error {
+        StoreError::DiskFull => AppendError::DiskFull,
+        StoreError::Busy => AppendError::Busy,
+        StoreError::TooLarge { max_bytes } => AppendError::TooLarge { max_bytes },
+        StoreError::Failed(_) | StoreError::Damaged(_) | StoreError::Io(_) => {
+            AppendError::Stopped("the journal failed")
+        }
+    }
+}

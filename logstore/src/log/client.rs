@@ -1,0 +1,155 @@
+//! [`LogStore`] as the [`LogClient`] of its own process.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use interflow_meta::{LogId, Offset};
+
+use super::registry::LogRecord;
+use super::service::LogStore;
+use super::state::SharedLog;
+use super::{query, read, retain};
+use crate::{
+    Append, AppendError, AppendReply, AppendTicket, Bounds, LogClient, LogDescription, LogError,
+    LogObserver, Observation, Read, ReadError, ReadOutcome,
+};
+
+#[async_trait]
+impl LogClient for LogStore {
+    fn append(&self, append: Append) -> AppendTicket {
+        let (reply, ticket) = AppendTicket::pair();
+        let log = self.inner.log(append.log);
+        log.offer(&self.inner, append, reply);
+        ticket
+    }
+
+    async fn bounds(&self, log: LogId) -> Result<Bounds, LogError> {
+        let log = self.inner.ready(log).await?;
+        let state = log.state.lock();
+        state.ready().map(|ready| ready.bounds()).ok_or(LogError::NoSuchLog)
+    }
+
+    async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {
+        let log = self.inner.ready(read.log).await.map_err(|error| match error {
+            LogError::NoSuchLog => ReadError::NoSuchLog,
+            other => ReadError::Io(other.to_string()),
+        })?;
+        read::read(&self.inner, &log, read).await
+    }
+
+    async fn observe(
+        &self,
+        log: LogId,
+        observer: Arc<dyn LogObserver>,
+    ) -> Result<Observation, LogError> {
+        let log = self.inner.ready(log).await?;
+        let id = {
+            let mut state = log.state.lock();
+            let bounds = state.ready().map(|ready| ready.bounds()).ok_or(LogError::NoSuchLog)?;
+            state.outbox.get_or_insert_default().observe(observer, bounds)
+        };
+        log.call_observers();
+        let weak = Arc::downgrade(&log);
+        Ok(Observation::new(move || {
+            if let Some(log) = weak.upgrade()
+                && let Some(outbox) = log.state.lock().outbox.as_mut()
+            {
+                outbox.forget(id);
+            }
+        }))
+    }
+
+    async fn batch_at_time(
+        &self,
+        log: LogId,
+        timestamp: i64,
+    ) -> Result<Option<(Offset, i64)>, LogError> {
+        let log = self.inner.ready(log).await?;
+        query::batch_at_time(&self.inner, &log, timestamp).await
+    }
+
+    async fn batch_of_max_time(&self, log: LogId) -> Result<Option<(Offset, i64)>, LogError> {
+        let log = self.inner.ready(log).await?;
+        query::batch_of_max_time(&self.inner, &log).await
+    }
+
+    async fn end_of_leader_epoch(
+        &self,
+        log: LogId,
+        leader_epoch: u32,
+    ) -> Result<Option<(u32, Offset)>, LogError> {
+        let log = self.inner.ready(log).await?;
+        let state = log.state.lock();
+        let ready = state.ready().ok_or(LogError::NoSuchLog)?;
+        Ok(ready.chain.end_of_leader_epoch(leader_epoch, ready.committed()))
+    }
+
+    async fn trim(&self, log: LogId, before: Offset) -> Result<Offset, LogError> {
+        let log = self.inner.ready(log).await?;
+        let bounds = {
+            let state = log.state.lock();
+            state.ready().map(|ready| ready.bounds()).ok_or(LogError::NoSuchLog)?
+        };
+        // I11: never past what is committed.
+        let target = before.min(bounds.committed);
+        if target <= bounds.start {
+            return Ok(bounds.start);
+        }
+        retain::trim(&self.inner, &log, target).await?;
+        retain::drop_superseded(&self.inner, &log);
+        let state = log.state.lock();
+        state.ready().map(|ready| ready.start()).ok_or(LogError::NoSuchLog)
+    }
+
+    async fn refresh(&self, log: LogId) -> Result<(), LogError> {
+        let log = self.inner.ready(log).await?;
+        let record =
+            self.inner.registry.load(log.id).await.map_err(|error| LogError::Meta(error.0))?;
+        let Some(LogRecord { trim, durability, policy, .. }) = record else {
+            self.inner.remove(&log);
+            return Ok(());
+        };
+        let is_other_class = {
+            let mut state = log.state.lock();
+            match state.ready_mut() {
+                Some(ready) => {
+                    ready.policy = policy;
+                    ready.active().is_some()
+                        && std::mem::replace(&mut ready.durability, durability) != durability
+                }
+                None => false,
+            }
+        };
+        log.raise_trim(trim);
+        // A segment keeps its class; the next one has the new class.
+        if is_other_class {
+            log.begin_roll(&self.inner);
+        }
+        Ok(())
+    }
+
+    async fn describe(&self, log: LogId) -> Result<LogDescription, LogError> {
+        let log = self.inner.ready(log).await?;
+        query::describe(&self.inner, &log)
+    }
+}
+
+impl super::state::Log {
+    /// Refuses the appends that wait for the log; nothing of them was kept.
+    pub(super) fn refuse_waiting(&self, inner: &super::service::Inner, refusal: &AppendError) {
+        let refused: Vec<AppendReply> = {
+            let mut state = self.state.lock();
+            let waiting = state.take_waiting();
+            waiting
+                .into_iter()
+                .map(|(append, reply)| {
+                    state.refused(&append, inner);
+                    reply
+                })
+                .collect()
+        };
+        for reply in refused {
+            reply.send(Err(refusal.clone()));
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What of the log service can be set.
+
+use std::time::Duration;
+
+/// Limits and intervals of the log service; what a single log wants is its policy in meta.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// The largest batch that a log takes, in bytes.
+    pub max_batch_bytes: usize,
+    /// Bytes of one log that may be appended and not yet durable; beyond it appends are
+    /// refused as [`Busy`](crate::AppendError::Busy).
+    pub max_in_flight_bytes: usize,
+    /// Bytes of one log that may wait for its loading or its roll; beyond it the same.
+    pub max_waiting_bytes: usize,
+    /// A snapshot of the producer table is written at least every so many payload bytes …
+    pub snapshot_bytes: u64,
+    /// … and every so many batches.
+    pub snapshot_batches: u32,
+    /// A segment is rolled before it holds more offsets.
+    pub max_segment_offsets: u64,
+    /// A producer that appended nothing for so long is forgotten.
+    pub producer_expiry: Duration,
+    /// Producers that a log remembers.
+    pub max_producers: usize,
+    /// How often retention is looked at.
+    pub retention_interval: Duration,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            max_batch_bytes: 8 << 20,
+            max_in_flight_bytes: 64 << 20,
+            max_waiting_bytes: 16 << 20,
+            snapshot_bytes: 64 << 20,
+            snapshot_batches: 10_000,
+            max_segment_offsets: 1 << 31,
+            producer_expiry: Duration::from_secs(86_400),
+            max_producers: 10_000,
+            retention_interval: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Retention: segments that may go are taken out of the chain in meta, then off the disk.
+
+use std::sync::Arc;
+
+use interflow_meta::{Epoch, LogId, Offset};
+
+use super::metrics::add;
+use super::open::newest_ms;
+use super::service::Inner;
+use super::state::{Log, Ready, SharedLog, Writer, segment};
+use crate::LogError;
+use crate::core::retention::{RetentionPolicy, removable};
+
+/// What a look at a log found to do.
+#[derive(Default)]
+struct Plan {
+    /// The log is to begin here.
+    start: Option<Offset>,
+    /// The open segment has had its time, or segments can go only when the next one was opened.
+    is_to_roll: bool,
+}
+
+/// Looks at all logs, one after the other, until the service stops: once at the start, which
+/// loads what is on the disk and drops what meta doesn't know, then at each interval.
+pub(super) async fn run(inner: Arc<Inner>) {
+    loop {
+        pass(&inner).await;
+        let interval = tokio::time::sleep(inner.config.retention_interval);
+        tokio::select! {
+            () = inner.stop.cancelled() => return,
+            () = interval => {}
+        }
+    }
+}
+
+/// One look at all logs.
+pub(super) async fn pass(inner: &Arc<Inner>) {
+    for id in inner.ids_to_retain() {
+        if inner.stop.is_cancelled() {
+            return;
+        }
+        match inner.ready(id).await {
+            Ok(log) => {
+                if let Err(error) = retain(inner, &log).await {
+                    tracing::warn!(log = %id, %error, "retention failed; it is tried again");
+                }
+            }
+            // Deleted: its segments went with it. Not readable now: the next pass looks again.
+            Err(_) => continue,
+        }
+    }
+}
+
+/// Drops what may go of one log.
+pub(super) async fn retain(inner: &Arc<Inner>, log: &SharedLog) -> Result<(), LogError> {
+    let Some(plan) = log.state.lock().ready().map(|ready| ready.plan_retention(inner)) else {
+        return Ok(());
+    };
+    if let Some(start) = plan.start {
+        trim(inner, log, start).await?;
+    }
+    drop_superseded(inner, log);
+    if plan.is_to_roll {
+        log.begin_roll(inner);
+    }
+    Ok(())
+}
+
+/// Makes `before` the log's start, in meta and then here.
+pub(super) async fn trim(
+    inner: &Arc<Inner>,
+    log: &SharedLog,
+    before: Offset,
+) -> Result<(), LogError> {
+    let trim = inner
+        .registry
+        .trim(log.id, before)
+        .await
+        .map_err(|error| LogError::Meta(error.0))?
+        .ok_or(LogError::NoSuchLog)?;
+    log.raise_trim(trim);
+    Ok(())
+}
+
+/// Takes off the disk what the chain doesn't have any more, if nothing else needs it.
+pub(super) fn drop_superseded(inner: &Inner, log: &SharedLog) {
+    let gone = {
+        let mut state = log.state.lock();
+        match state.ready_mut() {
+            Some(ready) if ready.producers_are_in_the_open_segment(inner) => {
+                std::mem::take(&mut ready.superseded)
+            }
+            _ => return,
+        }
+    };
+    drop_all(inner, log.id, &gone);
+}
+
+impl Log {
+    /// The log's start is `trim` now, at least.
+    pub(super) fn raise_trim(&self, trim: Offset) {
+        {
+            let mut state = self.state.lock();
+            let Some(ready) = state.ready_mut() else { return };
+            if trim <= ready.trim {
+                return;
+            }
+            ready.trim = trim;
+            let gone = ready.chain.drop_below(trim);
+            ready.superseded.extend(gone);
+            state.tell_bounds();
+        }
+        self.call_observers();
+    }
+}
+
+/// Takes segments off the disk.
+pub(super) fn drop_all(inner: &Inner, log: LogId, epochs: &[Epoch]) {
+    for epoch in epochs {
+        inner.store.drop_segment(segment(log, *epoch));
+    }
+    add(&inner.metrics.dropped_segments, epochs.len() as u64);
+}
+
+impl Ready {
+    fn plan_retention(&self, inner: &Inner) -> Plan {
+        let now_ms = inner.clock.wall_ms();
+        let policy = RetentionPolicy {
+            max_age_ms: self.policy.retention_ms,
+            max_bytes: self.policy.retention_bytes,
+        };
+        let start = removable(&self.chain, self.open_bytes(), self.trim, &policy, now_ms);
+        // What a restart found as open gets no snapshot any more; the next one does.
+        let waits_for_a_snapshot = !self.superseded.is_empty()
+            && matches!(self.writer, Writer::Recovered(_))
+            && !self.producers_are_in_the_open_segment(inner);
+        Plan {
+            start,
+            is_to_roll: waits_for_a_snapshot || self.open_is_older_than(policy.max_age_ms, now_ms),
+        }
+    }
+
+    /// Whether the open segment's newest record is older than the policy keeps.
+    fn open_is_older_than(&self, max_age_ms: Option<u64>, now_ms: i64) -> bool {
+        let Some(max_age_ms) = max_age_ms else { return false };
+        let newest = match &self.writer {
+            Writer::Active(active) if active.fill.offsets > 0 => {
+                newest_ms(active.max_timestamp, active.last_append_ms)
+            }
+            Writer::Recovered(recovered) if recovered.end > self.chain.open().base => {
+                newest_ms(recovered.max_timestamp, now_ms)
+            }
+            Writer::Active(_) | Writer::Recovered(_) => return false,
+        };
+        now_ms.saturating_sub(newest) > i64::try_from(max_age_ms).unwrap_or(i64::MAX)
+    }
+
+    /// Whether older segments can go without anything being forgotten of the producers.
+    fn producers_are_in_the_open_segment(&self, inner: &Inner) -> bool {
+        match &self.writer {
+            Writer::Active(active) => match active.snapshot.position {
+                Some(position) => {
+                    inner.progress.durable_position().is_some_and(|durable| durable >= position)
+                }
+                None => active.sequencer.producers().is_empty() || !active.snapshot.is_due,
+            },
+            // A segment with entries began with a snapshot, if there was anyone to put into it.
+            Writer::Recovered(recovered) => recovered.end > self.chain.open().base,
+        }
+    }
+}

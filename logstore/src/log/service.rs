@@ -1,0 +1,325 @@
+//! The log service of this node.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hashbrown::HashMap;
+use interflow_meta::{Epoch, LogId, NodeId};
+use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::append::Work;
+use super::config::LogConfig;
+use super::metrics::{LogMetrics, add, sub};
+use super::outbox::Event;
+use super::progress::Progress;
+use super::registry::Registry;
+use super::state::{Log, Phase, Ready, SharedLog, Stage};
+use super::{load, open, retain};
+use crate::clock::Clock;
+use crate::core::producers::ProducerLimits;
+use crate::store::EntryStore;
+use crate::{AppendError, Durability, LogError};
+
+type Map<V> = HashMap<LogId, V, foldhash::fast::RandomState>;
+
+/// The logs of this node: sequencer of what is appended here, reader of what is stored here.
+///
+/// Clones are the same service. It must be ended with [`LogStore::shutdown`].
+#[derive(Clone)]
+pub struct LogStore {
+    pub(super) inner: Arc<Inner>,
+}
+
+/// What a log service is made of.
+pub(crate) struct Parts {
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) store: Arc<dyn EntryStore>,
+    /// The events that the store was made with.
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: LogConfig,
+    pub(crate) node: NodeId,
+    /// Differs from that of every earlier process of this node.
+    pub(crate) incarnation: u64,
+}
+
+/// Whether the service takes appends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Serving,
+    /// The journal failed, for this reason: no appends, reads go on. A restart is needed.
+    Failed(String),
+    /// It is being shut down.
+    Stopping,
+}
+
+/// What the service's parts share.
+pub(crate) struct Inner {
+    pub(super) registry: Arc<dyn Registry>,
+    pub(super) store: Arc<dyn EntryStore>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) config: LogConfig,
+    pub(super) metrics: Arc<LogMetrics>,
+    pub(super) stop: CancellationToken,
+    node: NodeId,
+    incarnation: u64,
+    logs: RwLock<Map<SharedLog>>,
+    /// Segments that the start found, of logs that weren't loaded yet.
+    found: Mutex<Map<Vec<Epoch>>>,
+    is_stopping: AtomicBool,
+    tasks: TaskTracker,
+    runtime: Handle,
+}
+
+impl LogStore {
+    /// Starts the service on the current tokio runtime.
+    pub(crate) fn start(parts: Parts) -> Self {
+        let mut found: Map<Vec<Epoch>> = Map::default();
+        for segment in parts.store.segments() {
+            found.entry(segment.id.log).or_default().push(segment.id.epoch);
+        }
+        let inner = Arc::new(Inner {
+            registry: parts.registry,
+            store: parts.store,
+            progress: parts.progress,
+            clock: parts.clock,
+            config: parts.config,
+            metrics: Arc::default(),
+            stop: CancellationToken::new(),
+            node: parts.node,
+            incarnation: parts.incarnation,
+            logs: RwLock::default(),
+            found: Mutex::new(found),
+            is_stopping: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
+            runtime: Handle::current(),
+        });
+        inner.progress.attach(&inner);
+        Self { inner }
+    }
+
+    /// Starts the task that looks after retention.
+    pub(crate) fn start_retention(&self) {
+        let inner = Arc::clone(&self.inner);
+        self.inner.tasks.spawn_on(retain::run(inner), &self.inner.runtime);
+    }
+
+    /// Looks at the retention of all logs once, now.
+    pub async fn retain_now(&self) {
+        retain::pass(&self.inner).await;
+    }
+
+    /// Whether appends are taken.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        match self.inner.progress.failure() {
+            Some(reason) => Health::Failed(reason.to_owned()),
+            None if self.inner.is_stopping.load(Ordering::SeqCst) => Health::Stopping,
+            None => Health::Serving,
+        }
+    }
+
+    /// What the service counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<LogMetrics> {
+        &self.inner.metrics
+    }
+
+    /// How far what is durable is behind what was appended, in the journal's own measure.
+    #[must_use]
+    pub fn durable_lag(&self) -> u64 {
+        self.inner.progress.lag()
+    }
+
+    /// Takes no more appends, finishes those in flight, closes the store and joins all tasks.
+    /// Reads are served until the last owner is gone.
+    pub async fn shutdown(&self) {
+        let inner = &self.inner;
+        inner.is_stopping.store(true, Ordering::SeqCst);
+        let refusal = AppendError::Stopped("the log store is shutting down");
+        let logs = inner.all_logs();
+        for log in &logs {
+            log.refuse_waiting(inner, &refusal);
+            log.write_last_snapshot(inner);
+        }
+        inner.store.close().await;
+        inner.stop.cancel();
+        inner.tasks.close();
+        inner.tasks.wait().await;
+        for log in &logs {
+            log.abandon(inner, &refusal);
+            log.state.lock().tell(Event::Ended);
+            log.call_observers();
+        }
+    }
+}
+
+impl Inner {
+    /// Who this node is as a sequencer.
+    pub(super) fn me(&self) -> (NodeId, u64) {
+        (self.node, self.incarnation)
+    }
+
+    pub(super) fn producer_limits(&self) -> ProducerLimits {
+        ProducerLimits {
+            max_producers: self.config.max_producers,
+            expiry_ms: i64::try_from(self.config.producer_expiry.as_millis()).unwrap_or(i64::MAX),
+            ..ProducerLimits::default()
+        }
+    }
+
+    /// Why no appends are taken, if so.
+    pub(super) fn refusal(&self) -> Option<AppendError> {
+        if self.progress.failure().is_some() {
+            return Some(AppendError::Stopped("the journal failed"));
+        }
+        self.is_stopping
+            .load(Ordering::SeqCst)
+            .then_some(AppendError::Stopped("the log store is shutting down"))
+    }
+
+    /// The log, known or not.
+    pub(super) fn log(&self, id: LogId) -> SharedLog {
+        if let Some(log) = self.logs.read().get(&id) {
+            return Arc::clone(log);
+        }
+        let mut logs = self.logs.write();
+        Arc::clone(logs.entry(id).or_insert_with(|| {
+            add(&self.metrics.logs, 1);
+            Arc::new(Log::new(id))
+        }))
+    }
+
+    pub(super) fn all_logs(&self) -> Vec<SharedLog> {
+        self.logs.read().values().cloned().collect()
+    }
+
+    /// The logs in memory and those that the start found on the disk.
+    pub(super) fn ids_to_retain(&self) -> Vec<LogId> {
+        let mut ids: Vec<LogId> = self.logs.read().keys().copied().collect();
+        ids.extend(self.found.lock().keys());
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// The segments of a log that the start found.
+    pub(super) fn found_epochs(&self, log: LogId) -> Vec<Epoch> {
+        self.found.lock().get(&log).cloned().unwrap_or_default()
+    }
+
+    /// Starts a task for a log.
+    pub(super) fn start(self: &Arc<Self>, work: Work, log: &SharedLog) {
+        let (inner, log) = (Arc::clone(self), Arc::clone(log));
+        match work {
+            Work::Load => self.tasks.spawn_on(load::load(inner, log), &self.runtime),
+            Work::Open => self.tasks.spawn_on(open::open(inner, log), &self.runtime),
+            Work::Roll => self.tasks.spawn_on(open::roll(inner, log), &self.runtime),
+        };
+    }
+
+    /// The log, loaded.
+    pub(super) async fn ready(self: &Arc<Self>, id: LogId) -> Result<SharedLog, LogError> {
+        let log = self.log(id);
+        self.wait_ready(&log).await?;
+        Ok(log)
+    }
+
+    async fn wait_ready(self: &Arc<Self>, log: &SharedLog) -> Result<(), LogError> {
+        let mut has_waited = false;
+        loop {
+            let changed = log.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let is_to_load = {
+                let mut state = log.state.lock();
+                match &state.phase {
+                    Phase::Ready(_) => return Ok(()),
+                    Phase::Gone => return Err(LogError::NoSuchLog),
+                    Phase::Unloaded(reason) if has_waited => {
+                        return Err(LogError::Meta(reason.clone()));
+                    }
+                    Phase::New | Phase::Unloaded(_) => {
+                        state.phase = Phase::Loading;
+                        true
+                    }
+                    Phase::Loading => false,
+                }
+            };
+            if is_to_load {
+                self.start(Work::Load, log);
+            }
+            has_waited = true;
+            changed.await;
+        }
+    }
+
+    /// The log was loaded: what the start found of it has been taken over.
+    pub(super) fn forget_found(&self, id: LogId) {
+        self.found.lock().remove(&id);
+    }
+
+    /// The log doesn't exist any more: its appenders and observers are told, its disk is freed.
+    pub(super) fn remove(self: &Arc<Self>, log: &SharedLog) {
+        let mut epochs = self.found.lock().remove(&log.id).unwrap_or_default();
+        let in_flight: Vec<_> = {
+            let mut state = log.state.lock();
+            let in_flight = match state.ready_mut() {
+                Some(ready) => {
+                    epochs.extend(ready.epochs());
+                    ready.active_mut().map(|active| active.sequencer.abandon().collect())
+                }
+                None => None,
+            };
+            state.phase = Phase::Gone;
+            state.tell(Event::Ended);
+            in_flight.unwrap_or_default()
+        };
+        if self.logs.write().remove(&log.id).is_some() {
+            sub(&self.metrics.logs, 1);
+        }
+        for reply in in_flight {
+            reply.send(Err(AppendError::NoSuchLog));
+        }
+        // Answers those that wait: the log is gone.
+        log.resume(self);
+        log.call_observers();
+        epochs.sort_unstable();
+        epochs.dedup();
+        retain::drop_all(self, log.id, &epochs);
+    }
+}
+
+impl Ready {
+    /// All segments of the log that may be on the disk.
+    fn epochs(&self) -> Vec<Epoch> {
+        let mut epochs = self.superseded.clone();
+        epochs.extend(self.chain.closed().map(|closed| closed.epoch));
+        epochs.push(self.chain.open().epoch);
+        epochs
+    }
+}
+
+impl Log {
+    /// Leaves a snapshot for the next start: where the log isn't durable it says that nothing was
+    /// lost, elsewhere it saves the reading of many headers.
+    fn write_last_snapshot(&self, inner: &Inner) {
+        let mut state = self.state.lock();
+        let Some(ready) = state.ready_mut() else { return };
+        let durability = ready.durability;
+        let Some(active) = ready.active_mut() else { return };
+        let is_wanted = durability != Durability::Durable
+            || active.snapshot.batches_since > 100 && !active.sequencer.producers().is_empty();
+        if is_wanted && active.stage != Stage::Closing {
+            // Without it the next start reads more, or jumps: nothing is lost.
+            if let Err(error) = active.write_snapshot(self, inner, true) {
+                tracing::debug!(log = %self.id, %error, "no last snapshot");
+            }
+        }
+    }
+}
