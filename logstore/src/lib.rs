@@ -16,5 +16,5 @@ pub use client::{
 };
 pub use error::{AppendError, LogError, ReadError};
 pub use interflow_meta::{Durability, Epoch, LogId, NodeId, Offset};
-pub use log::{Health, LogConfig, LogMetrics, LogStore, Progress};
+pub use log::{Health, Identity, LogConfig, LogMetrics, LogStore, Progress};
 pub use ticket::{AppendReply, AppendTicket};

@@ -7,7 +7,6 @@ use interflow_meta::{LogId, Offset};
 
 use super::registry::LogRecord;
 use super::service::LogStore;
-use super::state::SharedLog;
 use super::{query, read, retain};
 use crate::{
     Append, AppendError, AppendReply, AppendTicket, Bounds, LogClient, LogDescription, LogError,

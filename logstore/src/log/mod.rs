@@ -22,8 +22,10 @@ mod registry;
 mod retain;
 mod service;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use config::LogConfig;
 pub use metrics::LogMetrics;
 pub use progress::Progress;
-pub use service::{Health, LogStore};
+pub use service::{Health, Identity, LogStore};

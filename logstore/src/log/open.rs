@@ -8,7 +8,7 @@ use interflow_meta::{Durability, LogId};
 use super::append::Effects;
 use super::metrics::add;
 use super::recover;
-use super::registry::{Roll, RollOutcome, next_epoch};
+use super::registry::{Roll, RollOutcome, newest_ms, next_epoch};
 use super::service::Inner;
 use super::state::{
     Active, Phase, Ready, Recovered, SharedLog, SnapshotState, Stage, Writer, segment,
@@ -17,7 +17,7 @@ use crate::AppendError;
 use crate::core::chain::{Chain, Closed, Open};
 use crate::core::producers::Producers;
 use crate::core::roll::Fill;
-use crate::core::sequencer::{MAX_AHEAD, Quorum, Sequencer};
+use crate::core::sequencer::{Quorum, Sequencer};
 
 /// A segment that was opened behind a recovered one.
 pub(super) struct NewSegment {
@@ -64,12 +64,6 @@ async fn open_planned(
         .map_err(|error| error.to_string())?;
     let old = plan.chain.open();
     let now_ms = inner.clock.wall_ms();
-    // I3: after a crash close of what isn't durable the next base is past anything seen.
-    let base = if recovered.is_lossy {
-        recovered.end.saturating_add(MAX_AHEAD).max(plan.trim)
-    } else {
-        recovered.end.max(plan.trim)
-    };
     let closed = Closed {
         epoch: old.epoch,
         leader_epoch: old.leader_epoch,
@@ -81,7 +75,7 @@ async fn open_planned(
     let open = Open {
         epoch: next_epoch(old.epoch),
         leader_epoch: old.leader_epoch.saturating_add(u32::from(recovered.is_lossy)),
-        base,
+        base: recovered.next_base.max(plan.trim),
     };
     let roll = Roll {
         log,
@@ -324,9 +318,4 @@ impl super::state::Log {
         }
         effects.run(inner, self);
     }
-}
-
-/// What a closed segment's age is judged by. Records without a timestamp have -1.
-pub(super) fn newest_ms(max_timestamp: Option<i64>, closed_ms: i64) -> i64 {
-    max_timestamp.filter(|timestamp| *timestamp >= 0).unwrap_or(closed_ms)
 }

@@ -55,11 +55,12 @@ pub(super) async fn batch_of_max_time(
         if best.is_some_and(|(_, max)| max >= found.max_timestamp) {
             continue;
         }
-        let max = found.max_timestamp;
-        let candidate = match inner.store.seek_time(id, max, part.end).await.map_err(log_error)? {
-            Some((base, timestamp)) if base >= part.start => Some((base, timestamp)),
+        let of_all = (found.max_timestamp_offset, found.max_timestamp);
+        let candidate = if part.start <= of_all.0 && of_all.0 < part.end {
+            Some(of_all)
+        } else {
             // The segment's largest is in flight yet, or below the log's start.
-            _ => scan_max(inner, log, part).await?,
+            scan_max(inner, log, part).await?
         };
         if let Some((base, timestamp)) = candidate
             && best.is_none_or(|(_, max)| timestamp > max)

@@ -6,6 +6,7 @@ use super::service::Inner;
 use super::state::{Recovered, segment};
 use crate::core::chain::{Chain, Open};
 use crate::core::producers::{ProducerLimits, Producers};
+use crate::core::sequencer::MAX_AHEAD;
 use crate::store::{EntryHeader, FoundSegment, StoreError};
 
 /// What is on the disk of the open segment of an earlier incarnation.
@@ -19,34 +20,44 @@ pub(super) async fn examine(
 ) -> Result<Recovered, StoreError> {
     let id = segment(log, open.epoch);
     let found = inner.store.segment(id);
-    let end = found.as_ref().map_or(open.base, |found| found.end.max(open.base));
-    let is_lossy = match durability {
-        // Damage at the very end: what lay behind it is not known.
-        Durability::Durable => found.as_ref().is_some_and(is_damaged_at_end),
+    let found_end = found.as_ref().map_or(open.base, |found| found.end.max(open.base));
+    let damaged_end = found.as_ref().and_then(|found| damaged_end(inner, open, found));
+    let is_clean = match durability {
+        Durability::Durable => true,
         Durability::Replicated | Durability::Volatile => {
             match inner.store.last_snapshot(id).await {
                 Ok(Some((header, payload))) => {
-                    let is_last = Producers::decode(&payload).is_ok_and(|(_, is_last)| is_last);
-                    !is_last || header.base_offset != end
+                    header.base_offset == found_end
+                        && Producers::decode(&payload).is_ok_and(|(_, is_last)| is_last)
                 }
-                Ok(None) | Err(StoreError::Damaged(_)) => true,
+                Ok(None) | Err(StoreError::Damaged(_)) => false,
                 Err(error) => return Err(error),
             }
         }
     };
+    let end = damaged_end.unwrap_or(found_end);
     Ok(Recovered {
         end,
+        // I3: past anything that was committed before it was durable.
+        next_base: if is_clean { end } else { end.max(found_end.saturating_add(MAX_AHEAD)) },
         bytes: found.as_ref().map_or(0, |found| found.bytes),
         max_timestamp: found
-            .filter(|found| found.end > found.start)
-            .map(|found| found.max_timestamp),
-        is_lossy,
+            .map(|found| found.max_timestamp)
+            .filter(|timestamp| *timestamp != i64::MIN),
+        is_lossy: damaged_end.is_some() || !is_clean,
         is_opening: false,
     })
 }
 
-fn is_damaged_at_end(found: &FoundSegment) -> bool {
-    found.damaged.last().is_some_and(|range| range.end >= found.end)
+/// Where the offsets that are quarantined at the segment's end stop, if there are any. When it
+/// isn't known how many were lost, that is where the sequencer would have stopped at the latest.
+fn damaged_end(inner: &Inner, open: &Open, found: &FoundSegment) -> Option<Offset> {
+    let last = found.damaged.last().filter(|range| range.end >= found.end)?;
+    if last.end < Offset::MAX {
+        return Some(last.end);
+    }
+    let longest = open.base.saturating_add(inner.config.max_segment_offsets);
+    Some(longest.max(found.end.saturating_add(MAX_AHEAD)))
 }
 
 /// The producer table at `end` of the open segment: the last snapshot and the headers behind it,

@@ -1,7 +1,8 @@
 //! What the log service asks of meta: a log's chain, and the transactions that change it.
 
 use async_trait::async_trait;
-use interflow_meta::{Durability, Epoch, LogId, NodeId, Offset};
+use interflow_meta::logs::{self, ChainError, ClosedSegment, Closing, LogHead, Opening, Policy};
+use interflow_meta::{Durability, Epoch, LogId, Meta, MetaError, NodeId, Offset};
 
 use crate::core::chain::{Closed, Open};
 
@@ -14,15 +15,6 @@ pub(crate) struct LogRecord {
     pub(crate) trim: Offset,
     pub(crate) durability: Durability,
     pub(crate) policy: Policy,
-}
-
-/// How a log wants to be kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Policy {
-    pub(crate) retention_ms: Option<u64>,
-    pub(crate) retention_bytes: Option<u64>,
-    pub(crate) segment_bytes: u64,
-    pub(crate) segment_ms: u64,
 }
 
 /// One transaction: the head is still the segment `closed.epoch`, which is closed, and `open` is
@@ -73,4 +65,99 @@ pub(crate) trait Registry: Send + Sync + 'static {
 /// The number after `epoch`.
 pub(crate) fn next_epoch(epoch: Epoch) -> Epoch {
     Epoch(epoch.0.saturating_add(1))
+}
+
+#[async_trait]
+impl Registry for Meta {
+    async fn load(&self, log: LogId) -> Result<Option<LogRecord>, RegistryError> {
+        let chain = self
+            .transact(|tx| async move { logs::load_chain(&tx, log).await })
+            .await
+            .map_err(|error: MetaError| RegistryError(error.to_string()))?;
+        Ok(chain.map(|chain| LogRecord {
+            open: Open {
+                epoch: chain.head.open.epoch,
+                leader_epoch: chain.head.open.leader_epoch,
+                base: chain.head.open.base,
+            },
+            sequencer: (chain.head.open.sequencer, chain.head.open.incarnation),
+            closed: chain.closed.iter().map(closed).collect(),
+            trim: chain.head.trim,
+            durability: chain.head.durability,
+            policy: chain.head.policy,
+        }))
+    }
+
+    async fn roll(&self, roll: &Roll) -> Result<RollOutcome, RegistryError> {
+        let (node, incarnation) = roll.sequencer;
+        let closing = Closing {
+            expected_epoch: roll.closed.epoch,
+            end: roll.closed.end,
+            closed_ms: roll.now_ms,
+            max_timestamp_ms: roll.max_timestamp,
+            bytes: roll.closed.bytes,
+        };
+        let opening = Opening {
+            base: roll.open.base,
+            leader_epoch: roll.open.leader_epoch,
+            sequencer: node,
+            incarnation,
+            replicas: vec![node],
+            token: self.random_u64(),
+            opened_ms: roll.now_ms,
+        };
+        let (closing, opening) = (&closing, &opening);
+        let log = roll.log;
+        let outcome = self
+            .transact(|tx| async move { logs::close_and_open(&tx, log, closing, opening).await })
+            .await;
+        match outcome {
+            Ok(_) => Ok(RollOutcome::Rolled),
+            // A roll whose outcome nobody could find out then was made after all: nobody else
+            // opens segments for this incarnation of this node.
+            Err(ChainError::Moved(head)) if is_own(&head, roll) => Ok(RollOutcome::Rolled),
+            Err(ChainError::Moved(_)) => Ok(RollOutcome::Lost),
+            Err(ChainError::NotFound) => Ok(RollOutcome::NoSuchLog),
+            Err(error @ (ChainError::GoesBack | ChainError::Meta(_))) => {
+                Err(RegistryError(error.to_string()))
+            }
+        }
+    }
+
+    async fn trim(&self, log: LogId, before: Offset) -> Result<Option<Offset>, RegistryError> {
+        let outcome = self
+            .transact(|tx| async move {
+                logs::trim(&tx, log, before).await?;
+                let head = logs::load_head(&tx, log).await?;
+                Ok::<_, ChainError>(head.map(|head| head.trim))
+            })
+            .await;
+        match outcome {
+            Ok(trim) => Ok(trim),
+            Err(ChainError::NotFound) => Ok(None),
+            Err(error) => Err(RegistryError(error.to_string())),
+        }
+    }
+}
+
+fn is_own(head: &LogHead, roll: &Roll) -> bool {
+    (head.open.sequencer, head.open.incarnation) == roll.sequencer
+        && head.open.epoch == roll.open.epoch
+        && head.open.base == roll.open.base
+}
+
+fn closed(segment: &ClosedSegment) -> Closed {
+    Closed {
+        epoch: segment.epoch,
+        leader_epoch: segment.leader_epoch,
+        base: segment.base,
+        end: segment.end,
+        bytes: segment.bytes,
+        newest_ms: newest_ms(segment.max_timestamp_ms, segment.closed_ms),
+    }
+}
+
+/// What a closed segment's age is judged by. Records without a timestamp have -1.
+pub(crate) fn newest_ms(max_timestamp: Option<i64>, closed_ms: i64) -> i64 {
+    max_timestamp.filter(|timestamp| *timestamp >= 0).unwrap_or(closed_ms)
 }

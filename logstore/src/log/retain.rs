@@ -5,7 +5,7 @@ use std::sync::Arc;
 use interflow_meta::{Epoch, LogId, Offset};
 
 use super::metrics::add;
-use super::open::newest_ms;
+use super::registry::newest_ms;
 use super::service::Inner;
 use super::state::{Log, Ready, SharedLog, Writer, segment};
 use crate::LogError;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::HashMap;
-use interflow_meta::{Epoch, LogId, NodeId};
+use interflow_meta::{Epoch, LogId, Meta, NodeId};
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -34,16 +34,14 @@ pub struct LogStore {
 }
 
 /// What a log service is made of.
-pub(crate) struct Parts {
-    pub(crate) registry: Arc<dyn Registry>,
-    pub(crate) store: Arc<dyn EntryStore>,
+pub(super) struct Parts {
+    pub(super) registry: Arc<dyn Registry>,
+    pub(super) store: Arc<dyn EntryStore>,
     /// The events that the store was made with.
-    pub(crate) progress: Arc<Progress>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) config: LogConfig,
-    pub(crate) node: NodeId,
-    /// Differs from that of every earlier process of this node.
-    pub(crate) incarnation: u64,
+    pub(super) progress: Arc<Progress>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) config: LogConfig,
+    pub(super) identity: Identity,
 }
 
 /// Whether the service takes appends.
@@ -66,8 +64,7 @@ pub(crate) struct Inner {
     pub(super) config: LogConfig,
     pub(super) metrics: Arc<LogMetrics>,
     pub(super) stop: CancellationToken,
-    node: NodeId,
-    incarnation: u64,
+    identity: Identity,
     logs: RwLock<Map<SharedLog>>,
     /// Segments that the start found, of logs that weren't loaded yet.
     found: Mutex<Map<Vec<Epoch>>>,
@@ -76,9 +73,41 @@ pub(crate) struct Inner {
     runtime: Handle,
 }
 
+/// Who this process is among the nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// The node.
+    pub node: NodeId,
+    /// Differs from that of every earlier process of this node.
+    pub incarnation: u64,
+}
+
 impl LogStore {
-    /// Starts the service on the current tokio runtime.
-    pub(crate) fn start(parts: Parts) -> Self {
+    /// Starts the service on the current tokio runtime: the logs that `meta` knows, over a store
+    /// that was made with the events `progress`. What the store holds and meta doesn't know is
+    /// dropped in the background.
+    pub fn open(
+        meta: Meta,
+        store: Arc<dyn EntryStore>,
+        progress: Arc<Progress>,
+        identity: Identity,
+        config: LogConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let service = Self::start(Parts {
+            registry: Arc::new(meta),
+            store,
+            progress,
+            clock,
+            config,
+            identity,
+        });
+        service.start_retention();
+        service
+    }
+
+    /// The service without its retention task.
+    pub(super) fn start(parts: Parts) -> Self {
         let mut found: Map<Vec<Epoch>> = Map::default();
         for segment in parts.store.segments() {
             found.entry(segment.id.log).or_default().push(segment.id.epoch);
@@ -91,8 +120,7 @@ impl LogStore {
             config: parts.config,
             metrics: Arc::default(),
             stop: CancellationToken::new(),
-            node: parts.node,
-            incarnation: parts.incarnation,
+            identity: parts.identity,
             logs: RwLock::default(),
             found: Mutex::new(found),
             is_stopping: AtomicBool::new(false),
@@ -104,7 +132,7 @@ impl LogStore {
     }
 
     /// Starts the task that looks after retention.
-    pub(crate) fn start_retention(&self) {
+    fn start_retention(&self) {
         let inner = Arc::clone(&self.inner);
         self.inner.tasks.spawn_on(retain::run(inner), &self.inner.runtime);
     }
@@ -162,7 +190,7 @@ impl LogStore {
 impl Inner {
     /// Who this node is as a sequencer.
     pub(super) fn me(&self) -> (NodeId, u64) {
-        (self.node, self.incarnation)
+        (self.identity.node, self.identity.incarnation)
     }
 
     pub(super) fn producer_limits(&self) -> ProducerLimits {

@@ -8,12 +8,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use interflow_meta::logs::Policy;
 use interflow_meta::{Durability, Epoch, LogId, Offset};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::outbox::{Event, Outbox};
-use super::registry::Policy;
 use crate::core::chain::Chain;
 use crate::core::roll::Fill;
 use crate::core::sequencer::Sequencer;
@@ -76,12 +76,13 @@ pub(super) enum Writer {
 /// What a restart found of the open segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recovered {
-    /// One past its last offset.
+    /// One past its last offset, and past those that are quarantined at its end.
     pub(super) end: Offset,
+    /// Where the next segment is to begin: `end`, or past anything that a reader can have seen.
+    pub(super) next_base: Offset,
     pub(super) bytes: u64,
     pub(super) max_timestamp: Option<i64>,
-    /// Records that a reader may have seen can have been lost: the next base must jump and the
-    /// leader epoch change.
+    /// Records that a reader may have seen can have been lost: the leader epoch must change.
     pub(super) is_lossy: bool,
     /// A task closes it.
     pub(super) is_opening: bool,

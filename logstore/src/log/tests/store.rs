@@ -1,0 +1,294 @@
+//! A store of entries in memory, whose journal goes on only when the test says so.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::store::{
+    Entry, EntryHeader, EntryKind, EntryStore, FoundSegment, Position, SegmentId, SegmentRead,
+    SegmentReadOutcome, StoreError, StoreEvents,
+};
+use crate::{AppendKind, Offset, Progress, StoredBatch};
+
+#[derive(Clone)]
+struct Stored {
+    position: u64,
+    header: EntryHeader,
+    payload: Bytes,
+}
+
+#[derive(Default)]
+struct Contents {
+    segments: BTreeMap<SegmentId, Vec<Stored>>,
+    next_position: u64,
+    durable: Option<u64>,
+    refuse: Option<StoreError>,
+    damaged: BTreeMap<SegmentId, Vec<std::ops::Range<Offset>>>,
+    dropped: Vec<SegmentId>,
+}
+
+pub(super) struct MemStore {
+    contents: Mutex<Contents>,
+    events: Arc<Progress>,
+    /// Everything is durable as soon as it is appended.
+    is_eager: AtomicBool,
+}
+
+impl MemStore {
+    pub(super) fn new(events: &Arc<Progress>) -> Arc<Self> {
+        Arc::new(Self {
+            contents: Mutex::default(),
+            events: Arc::clone(events),
+            is_eager: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn eager(&self, is_eager: bool) {
+        self.is_eager.store(is_eager, Ordering::SeqCst);
+    }
+
+    /// Everything that was appended is durable now.
+    pub(super) fn sync(&self) {
+        let position = {
+            let mut contents = self.contents.lock();
+            contents.durable = contents.next_position.checked_sub(1);
+            contents.durable
+        };
+        if let Some(position) = position {
+            self.events.durable(Position(position));
+        }
+    }
+
+    /// The first `count` entries that aren't durable become so.
+    pub(super) fn sync_some(&self, count: u64) {
+        let position = {
+            let mut contents = self.contents.lock();
+            let next = contents.durable.map_or(0, |durable| durable + 1) + count;
+            contents.durable = next.min(contents.next_position).checked_sub(1);
+            contents.durable
+        };
+        if let Some(position) = position {
+            self.events.durable(Position(position));
+        }
+    }
+
+    pub(super) fn fail(&self) {
+        self.contents.lock().refuse = Some(StoreError::Failed("a test".to_owned()));
+        self.events.failed("a test");
+    }
+
+    pub(super) fn refuse(&self, error: Option<StoreError>) {
+        self.contents.lock().refuse = error;
+    }
+
+    pub(super) fn damage(&self, id: SegmentId, range: std::ops::Range<Offset>) {
+        self.contents.lock().damaged.entry(id).or_default().push(range);
+    }
+
+    pub(super) fn unsynced(&self) -> u64 {
+        let contents = self.contents.lock();
+        contents.next_position - contents.durable.map_or(0, |durable| durable + 1)
+    }
+
+    pub(super) fn dropped(&self) -> Vec<SegmentId> {
+        self.contents.lock().dropped.clone()
+    }
+
+    /// What a restart finds after a crash that kept `extra` entries that weren't reported durable.
+    pub(super) fn crash(&self, extra: u64, events: &Arc<Progress>) -> Arc<Self> {
+        let contents = self.contents.lock();
+        let kept = contents.durable.map_or(0, |durable| durable + 1) + extra;
+        let mut next = Contents { damaged: contents.damaged.clone(), ..Contents::default() };
+        for (id, entries) in &contents.segments {
+            let entries: Vec<_> =
+                entries.iter().filter(|entry| entry.position < kept).cloned().collect();
+            if !entries.is_empty() {
+                next.segments.insert(*id, entries);
+            }
+        }
+        next.next_position = contents.next_position;
+        next.durable = contents.next_position.checked_sub(1);
+        Arc::new(Self {
+            contents: Mutex::new(next),
+            events: Arc::clone(events),
+            is_eager: AtomicBool::new(self.is_eager.load(Ordering::SeqCst)),
+        })
+    }
+}
+
+fn end(header: &EntryHeader) -> Offset {
+    header.base_offset + u64::from(header.count)
+}
+
+fn found(contents: &Contents, id: SegmentId) -> Option<FoundSegment> {
+    let entries = contents.segments.get(&id)?;
+    let data = || entries.iter().filter(|entry| entry.header.count > 0);
+    let newest =
+        data().max_by_key(|entry| (entry.header.max_timestamp, std::cmp::Reverse(entry.position)));
+    Some(FoundSegment {
+        id,
+        start: entries.first()?.header.base_offset,
+        end: end(&entries.last()?.header),
+        bytes: data().map(|entry| entry.payload.len() as u64).sum(),
+        max_timestamp: newest.map_or(i64::MIN, |entry| entry.header.max_timestamp),
+        max_timestamp_offset: newest.map_or(0, |entry| entry.header.base_offset),
+        damaged: contents.damaged.get(&id).cloned().unwrap_or_default(),
+    })
+}
+
+#[async_trait]
+impl EntryStore for MemStore {
+    fn append(&self, entry: &Entry<'_>) -> Result<Position, StoreError> {
+        let position = {
+            let mut contents = self.contents.lock();
+            if let Some(error) = &contents.refuse {
+                return Err(error.clone());
+            }
+            let position = contents.next_position;
+            contents.next_position += 1;
+            let mut payload = entry.payload.to_vec();
+            if let Some(leader_epoch) = entry.leader_epoch {
+                payload[..8].copy_from_slice(&entry.header.base_offset.to_be_bytes());
+                payload[12..16].copy_from_slice(&leader_epoch.to_be_bytes());
+            }
+            let entries = contents.segments.entry(entry.header.id).or_default();
+            if let Some(last) = entries.last() {
+                assert_eq!(end(&last.header), entry.header.base_offset, "a hole in a segment (I6)");
+            }
+            entries.push(Stored {
+                position,
+                header: entry.header.clone(),
+                payload: payload.into(),
+            });
+            Position(position)
+        };
+        if self.is_eager.load(Ordering::SeqCst) {
+            self.sync();
+        }
+        Ok(position)
+    }
+
+    fn try_read(&self, read: &SegmentRead) -> Option<Result<SegmentReadOutcome, StoreError>> {
+        let contents = self.contents.lock();
+        if let Some(range) = contents
+            .damaged
+            .get(&read.id)
+            .into_iter()
+            .flatten()
+            .find(|range| range.contains(&read.offset))
+        {
+            return Some(Err(StoreError::Damaged(range.clone())));
+        }
+        let mut outcome = SegmentReadOutcome { batches: Vec::new(), next_offset: read.offset };
+        let mut bytes = 0;
+        for entry in contents.segments.get(&read.id).into_iter().flatten() {
+            let header = &entry.header;
+            if header.count == 0 || end(header) <= read.offset || header.base_offset >= read.end {
+                continue;
+            }
+            let is_match = match (&read.filter, &header.digest) {
+                (Some(filter), Some(digest)) => filter.iter().any(|hash| digest.0.contains(hash)),
+                _ => true,
+            };
+            if is_match {
+                if bytes > 0 && bytes + entry.payload.len() > read.max_bytes {
+                    break;
+                }
+                bytes += entry.payload.len();
+                outcome.batches.push(StoredBatch {
+                    base_offset: header.base_offset,
+                    count: header.count,
+                    max_timestamp: header.max_timestamp,
+                    kind: match header.kind {
+                        EntryKind::Commit => AppendKind::Commit,
+                        EntryKind::Abort => AppendKind::Abort,
+                        EntryKind::Data | EntryKind::Snapshot => AppendKind::Data,
+                    },
+                    key: header.key,
+                    bytes: entry.payload.clone(),
+                });
+            }
+            outcome.next_offset = end(header);
+        }
+        Some(Ok(outcome))
+    }
+
+    async fn read(&self, read: SegmentRead) -> Result<SegmentReadOutcome, StoreError> {
+        self.try_read(&read).expect("always ready")
+    }
+
+    async fn headers(
+        &self,
+        id: SegmentId,
+        from: Offset,
+    ) -> Result<Vec<(EntryHeader, Option<Bytes>)>, StoreError> {
+        let contents = self.contents.lock();
+        Ok(contents
+            .segments
+            .get(&id)
+            .into_iter()
+            .flatten()
+            .filter(|entry| end(&entry.header) > from || entry.header.base_offset >= from)
+            .map(|entry| {
+                let payload = (entry.header.count == 0).then(|| entry.payload.clone());
+                (entry.header.clone(), payload)
+            })
+            .collect())
+    }
+
+    async fn last_snapshot(
+        &self,
+        id: SegmentId,
+    ) -> Result<Option<(EntryHeader, Bytes)>, StoreError> {
+        let contents = self.contents.lock();
+        let snapshot = contents.segments.get(&id).and_then(|entries| {
+            entries.iter().rev().find(|entry| entry.header.kind == EntryKind::Snapshot)
+        });
+        Ok(snapshot.map(|entry| (entry.header.clone(), entry.payload.clone())))
+    }
+
+    async fn seek_time(
+        &self,
+        id: SegmentId,
+        timestamp: i64,
+        limit: Offset,
+    ) -> Result<Option<(Offset, i64)>, StoreError> {
+        let contents = self.contents.lock();
+        Ok(contents
+            .segments
+            .get(&id)
+            .into_iter()
+            .flatten()
+            .map(|entry| &entry.header)
+            .find(|header| {
+                header.count > 0 && header.base_offset < limit && header.max_timestamp >= timestamp
+            })
+            .map(|header| (header.base_offset, header.max_timestamp)))
+    }
+
+    fn segment(&self, id: SegmentId) -> Option<FoundSegment> {
+        found(&self.contents.lock(), id)
+    }
+
+    fn segments(&self) -> Vec<FoundSegment> {
+        let contents = self.contents.lock();
+        contents.segments.keys().filter_map(|id| found(&contents, *id)).collect()
+    }
+
+    fn close_segment(&self, _id: SegmentId) {}
+
+    fn drop_segment(&self, id: SegmentId) {
+        let mut contents = self.contents.lock();
+        contents.segments.remove(&id);
+        contents.dropped.push(id);
+    }
+
+    async fn close(&self) {
+        self.sync();
+        self.contents.lock().refuse = Some(StoreError::Failed("closed".to_owned()));
+    }
+}
