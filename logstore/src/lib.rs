@@ -5,6 +5,7 @@ pub mod clock;
 mod core;
 pub mod disk;
 mod error;
+mod journal;
 mod log;
 pub mod store;
 mod ticket;

@@ -7,9 +7,25 @@
 //! The store knows entries of segments, in order; it knows nothing of commits, producers or
 //! what lives: the chain in meta says which segments exist, and the store is told.
 
+mod close;
 mod entry;
+mod files;
+mod index;
+mod journal_store;
+mod keeper;
+mod open;
+mod options;
+mod plan;
+mod read;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod worker;
 
 pub use entry::{Entry, EntryHeader, EntryKind};
+pub use journal_store::JournalStore;
+pub use open::OpenError;
+pub use options::Options;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,0 +1,284 @@
+//! What is where: segments, their runs, and the extents that hold them.
+//!
+//! ```text
+//!   segment ─► run (extent 3) ─► run (extent 4) ─► run (extent 7, open)
+//!              footer: block      footer: block     in memory: entries
+//! ```
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::Offset;
+use crate::journal::entries::{IndexEntry, RunIndex};
+use crate::journal::footer::{BlockRef, RunStats, RunSummary};
+use crate::journal::{ExtentId, ExtentKey, ExtentKind};
+
+use super::{FoundSegment, Position, SegmentId};
+
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    segments: HashMap<SegmentId, Segment, foldhash::fast::RandomState>,
+    pub(crate) extents: BTreeMap<ExtentId, Extent>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Segment {
+    /// In offset order.
+    pub(crate) runs: Vec<Run>,
+    /// Ascending, apart from one another.
+    pub(crate) damaged: Vec<Range<Offset>>,
+    pub(crate) snapshot: Option<(ExtentId, IndexEntry)>,
+}
+
+/// The consecutive entries of a segment in one extent.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) extent: ExtentId,
+    pub(crate) stats: RunStats,
+    pub(crate) place: RunPlace,
+}
+
+/// Where a run's index is.
+#[derive(Clone, Debug)]
+pub(crate) enum RunPlace {
+    Memory(Arc<RunIndex>),
+    Footer(BlockRef),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Extent {
+    pub(crate) key: ExtentKey,
+    pub(crate) kind: ExtentKind,
+    pub(crate) previous: Position,
+    /// Its footer is durable.
+    pub(crate) is_closed: bool,
+    /// Bytes of entries of segments that are here.
+    pub(crate) live: u64,
+    /// Bytes of the file, all in all.
+    pub(crate) total: u64,
+    /// The segments that have, or had, runs here.
+    pub(crate) segments: Vec<SegmentId>,
+}
+
+impl Extent {
+    pub(crate) fn new(key: ExtentKey, kind: ExtentKind, previous: Position) -> Self {
+        Self { key, kind, previous, is_closed: false, live: 0, total: 0, segments: Vec::new() }
+    }
+}
+
+impl Segment {
+    /// One past its last offset here.
+    pub(crate) fn end(&self) -> Offset {
+        self.runs.last().map_or(0, |run| run.stats.end)
+    }
+
+    /// Notes that offsets are lost.
+    pub(crate) fn damage(&mut self, range: Range<Offset>) {
+        if range.is_empty() {
+            return;
+        }
+        self.damaged.push(range);
+        self.damaged.sort_by_key(|range| range.start);
+        self.damaged.dedup_by(|next, kept| {
+            let joins = next.start <= kept.end;
+            if joins {
+                kept.end = kept.end.max(next.end);
+            }
+            joins
+        });
+    }
+
+    fn found(&self, id: SegmentId) -> FoundSegment {
+        let mut found = FoundSegment {
+            id,
+            start: self.runs.first().map_or(0, |run| run.stats.first),
+            end: self.end(),
+            bytes: 0,
+            max_timestamp: i64::MIN,
+            damaged: self.damaged.clone(),
+            max_timestamp_offset: 0,
+        };
+        for Run { stats, .. } in &self.runs {
+            found.bytes += stats.bytes;
+            if stats.max_timestamp > found.max_timestamp {
+                found.max_timestamp = stats.max_timestamp;
+                found.max_timestamp_offset = stats.max_at;
+            }
+        }
+        found
+    }
+}
+
+impl Index {
+    /// The next entry of a segment.
+    pub(crate) fn push(
+        &mut self,
+        id: SegmentId,
+        extent: ExtentId,
+        entry: IndexEntry,
+        digest: Option<&[u32]>,
+    ) {
+        let segment = self.segments.entry(id).or_default();
+        if segment.runs.last().is_none_or(|run| run.extent != extent) {
+            let place = RunPlace::Memory(Arc::default());
+            segment.runs.push(Run { extent, stats: RunStats::default(), place });
+            if let Some(extent) = self.extents.get_mut(&extent) {
+                extent.segments.push(id);
+            }
+        }
+        if let Some(run) = segment.runs.last_mut() {
+            run.stats.add(&entry);
+            if let RunPlace::Memory(index) = &mut run.place {
+                // Nobody shares the index of a run that grows.
+                Arc::make_mut(index).push(entry, digest);
+            }
+        }
+        if entry.is_snapshot() {
+            segment.snapshot = Some((extent, entry));
+        }
+        if let Some(extent) = self.extents.get_mut(&extent) {
+            extent.live += u64::from(entry.len());
+        }
+    }
+
+    /// A run that a start has found. Runs of what was rewritten may come twice: then the first
+    /// to come stays.
+    pub(crate) fn load(&mut self, extent: ExtentId, summary: RunSummary, place: RunPlace) {
+        let RunSummary { id, stats, snapshot, damaged, .. } = summary;
+        let segment = self.segments.entry(id).or_default();
+        for range in damaged {
+            segment.damage(range);
+        }
+        let at = segment
+            .runs
+            .partition_point(|run| (run.stats.first, run.stats.end) < (stats.first, stats.end));
+        let is_known = stats.first < stats.end
+            && segment
+                .runs
+                .iter()
+                .any(|run| run.stats.first <= stats.first && stats.end <= run.stats.end);
+        if is_known {
+            return;
+        }
+        segment.runs.insert(at, Run { extent, stats, place });
+        if let Some(snapshot) = snapshot
+            && segment.snapshot.is_none_or(|(_, last)| last.offset <= snapshot.offset)
+        {
+            segment.snapshot = Some((extent, snapshot));
+        }
+        if let Some(extent) = self.extents.get_mut(&extent) {
+            extent.live += stats.disk_bytes;
+            extent.segments.push(id);
+        }
+    }
+
+    pub(crate) fn segment(&self, id: SegmentId) -> Option<&Segment> {
+        self.segments.get(&id)
+    }
+
+    pub(crate) fn segment_mut(&mut self, id: SegmentId) -> Option<&mut Segment> {
+        self.segments.get_mut(&id)
+    }
+
+    pub(crate) fn describe(&self, id: SegmentId) -> Option<FoundSegment> {
+        self.segments.get(&id).map(|segment| segment.found(id))
+    }
+
+    pub(crate) fn describe_all(&self) -> Vec<FoundSegment> {
+        let mut all: Vec<_> =
+            self.segments.iter().map(|(id, segment)| segment.found(*id)).collect();
+        all.sort_unstable_by_key(|found| found.id);
+        all
+    }
+
+    /// The segment takes no more entries: its memory need not grow any more.
+    pub(crate) fn close_segment(&mut self, id: SegmentId) {
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.runs.shrink_to_fit();
+        }
+    }
+
+    /// Forgets a segment; returns whether an extent has nothing alive any more.
+    pub(crate) fn drop_segment(&mut self, id: SegmentId) -> bool {
+        let Some(segment) = self.segments.remove(&id) else { return false };
+        let mut frees = false;
+        for run in &segment.runs {
+            if let Some(extent) = self.extents.get_mut(&run.extent) {
+                extent.live = extent.live.saturating_sub(run.stats.disk_bytes);
+                frees |= extent.is_closed;
+            }
+        }
+        frees
+    }
+
+    /// After all runs were loaded: entries of a segment are dense, so a gap is damage.
+    pub(crate) fn note_gaps(&mut self) {
+        for segment in self.segments.values_mut() {
+            let gaps: Vec<_> = segment
+                .runs
+                .windows(2)
+                .filter_map(|pair| match pair {
+                    [before, after] => Some(before.stats.end..after.stats.first),
+                    _ => None,
+                })
+                .collect();
+            for gap in gaps {
+                segment.damage(gap);
+            }
+        }
+    }
+
+    /// The runs of an extent, for its footer.
+    pub(crate) fn runs_of(&self, extent: ExtentId) -> Vec<(RunSummary, RunPlace)> {
+        let Some(found) = self.extents.get(&extent) else { return Vec::new() };
+        let mut ids = found.segments.clone();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut runs = Vec::with_capacity(ids.len());
+        for id in ids {
+            let Some(segment) = self.segments.get(&id) else { continue };
+            let here = || segment.runs.iter().filter(|run| run.extent == extent);
+            let last = here().count();
+            for (i, run) in here().enumerate() {
+                let is_last = i + 1 == last;
+                let snapshot = segment.snapshot.filter(|(place, _)| is_last && *place == extent);
+                // What was found when this extent was scanned goes with its first run.
+                let damaged = if i == 0 { segment.damaged.clone() } else { Vec::new() };
+                let block = match &run.place {
+                    RunPlace::Footer(block) => *block,
+                    RunPlace::Memory(_) => BlockRef::default(),
+                };
+                runs.push((
+                    RunSummary {
+                        id,
+                        stats: run.stats,
+                        snapshot: snapshot.map(|(_, entry)| entry),
+                        block,
+                        damaged,
+                    },
+                    run.place.clone(),
+                ));
+            }
+        }
+        runs
+    }
+
+    /// The extent's footer is durable: its runs are found there from now on.
+    pub(crate) fn close_extent(&mut self, extent: ExtentId, runs: &[RunSummary], total: u64) {
+        for summary in runs {
+            let Some(segment) = self.segments.get_mut(&summary.id) else { continue };
+            for run in segment.runs.iter_mut() {
+                if run.extent == extent && run.stats == summary.stats {
+                    run.place = RunPlace::Footer(summary.block);
+                }
+            }
+        }
+        if let Some(extent) = self.extents.get_mut(&extent) {
+            extent.is_closed = true;
+            extent.total = total;
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The store over a journal: [`EntryStore`] for one disk.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::Offset;
+use crate::disk::Disk;
+
+use super::open::OpenError;
+use super::plan::Wanted;
+use super::read::{self, Wait};
+use super::shared::Shared;
+use super::{
+    Entry, EntryHeader, EntryKind, EntryStore, FoundSegment, Options, Position, SegmentId,
+    SegmentRead, SegmentReadOutcome, StoreError, StoreEvents, close, keeper, open, worker,
+};
+
+/// Entries fetched at a time when headers are wanted.
+const HEADERS_AT_A_TIME: usize = 256;
+
+/// Keeps entries in the journal of one folder.
+pub struct JournalStore {
+    pub(crate) shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl JournalStore {
+    /// Opens the journal of `disk`, an empty one if there is none, and takes the folder for
+    /// itself. Blocks on the disk.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        events: Arc<dyn StoreEvents>,
+    ) -> Result<Self, OpenError> {
+        let has_threads = options.threads;
+        let depth = options.sync_depth.max(1);
+        let shared = Arc::new(open::open(disk, options, events)?);
+        let mut store = Self { shared, threads: Vec::new() };
+        if has_threads {
+            for _ in 0..depth {
+                store.start("journal", worker::run)?;
+            }
+            store.start("journal-keeper", keeper::run)?;
+        }
+        Ok(store)
+    }
+
+    fn start(&mut self, name: &str, run: fn(&Shared)) -> Result<(), OpenError> {
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(512 << 10)
+            .spawn(move || run(&shared))
+            .map_err(|error| OpenError::Io { what: "starting a thread".to_owned(), error })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || work(&shared))
+            .await
+            .map_err(|_| StoreError::Io("the store stops".to_owned()))
+    }
+}
+
+impl Drop for JournalStore {
+    fn drop(&mut self) {
+        {
+            let mut state = self.shared.state.lock();
+            state.is_stopped = true;
+            state.is_closing = true;
+            self.shared.work.notify_all();
+            self.shared.chores.notify_all();
+        }
+        let this = std::thread::current().id();
+        for thread in self.threads.drain(..) {
+            // Dropped by a callback, on a thread of its own, it can't wait for that one.
+            if thread.thread().id() != this {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl EntryStore for JournalStore {
+    fn append(&self, entry: &Entry<'_>) -> Result<Position, StoreError> {
+        self.shared.append(entry)
+    }
+
+    fn try_read(&self, read: &SegmentRead) -> Option<Result<SegmentReadOutcome, StoreError>> {
+        read::read(&self.shared, read, Wait::No)
+    }
+
+    async fn read(&self, read: SegmentRead) -> Result<SegmentReadOutcome, StoreError> {
+        if let Some(outcome) = self.try_read(&read) {
+            return outcome;
+        }
+        let offset = read.offset;
+        let outcome = self.blocking(move |shared| read::read(shared, &read, Wait::Yes)).await?;
+        // A read that may wait always has an answer.
+        outcome.unwrap_or(Ok(SegmentReadOutcome { batches: Vec::new(), next_offset: offset }))
+    }
+
+    async fn headers(
+        &self,
+        id: SegmentId,
+        from: Offset,
+    ) -> Result<Vec<(EntryHeader, Option<Bytes>)>, StoreError> {
+        self.blocking(move |shared| {
+            let mut wanted = Vec::new();
+            for (extent, index) in read::indexes(shared, id)? {
+                let entries = index.entries().iter().filter(|entry| {
+                    entry.end() > from || (entry.is_snapshot() && entry.offset >= from)
+                });
+                wanted.extend(entries.map(|entry| Wanted { extent, entry: *entry }));
+            }
+            let mut headers = Vec::with_capacity(wanted.len());
+            for some in wanted.chunks(HEADERS_AT_A_TIME) {
+                for fetched in read::entries(shared, id, some)? {
+                    let is_snapshot = fetched.head.header.kind == EntryKind::Snapshot;
+                    headers.push((fetched.head.header, is_snapshot.then_some(fetched.payload)));
+                }
+            }
+            Ok(headers)
+        })
+        .await?
+    }
+
+    async fn last_snapshot(
+        &self,
+        id: SegmentId,
+    ) -> Result<Option<(EntryHeader, Bytes)>, StoreError> {
+        self.blocking(move |shared| {
+            let snapshot = shared.state.lock().index.segment(id).and_then(|s| s.snapshot);
+            let Some((extent, entry)) = snapshot else { return Ok(None) };
+            let fetched = read::entries(shared, id, &[Wanted { extent, entry }])?.pop();
+            Ok(fetched.map(|fetched| (fetched.head.header, fetched.payload)))
+        })
+        .await?
+    }
+
+    async fn seek_time(
+        &self,
+        id: SegmentId,
+        timestamp: i64,
+        end: Offset,
+    ) -> Result<Option<(Offset, i64)>, StoreError> {
+        self.blocking(move |shared| {
+            for (_, index) in read::indexes(shared, id)? {
+                let found = index.entries().iter().find(|entry| {
+                    entry.kind == EntryKind::Data && entry.max_timestamp >= timestamp
+                });
+                if let Some(entry) = found {
+                    return Ok((entry.offset < end).then_some((entry.offset, entry.max_timestamp)));
+                }
+            }
+            Ok(None)
+        })
+        .await?
+    }
+
+    fn segment(&self, id: SegmentId) -> Option<FoundSegment> {
+        self.shared.state.lock().index.describe(id)
+    }
+
+    fn segments(&self) -> Vec<FoundSegment> {
+        self.shared.state.lock().index.describe_all()
+    }
+
+    fn close_segment(&self, id: SegmentId) {
+        self.shared.state.lock().index.close_segment(id);
+    }
+
+    fn drop_segment(&self, id: SegmentId) {
+        let mut state = self.shared.state.lock();
+        if state.index.drop_segment(id) {
+            self.shared.wake_keeper(&mut state);
+        }
+    }
+
+    async fn close(&self) {
+        close::close(&self.shared, self.shared.options.threads).await;
+    }
+}

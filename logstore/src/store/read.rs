@@ -1,0 +1,364 @@
+//! Reads: memory, then the page cache, then the disk.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::journal::ExtentId;
+use crate::journal::entries::{RunIndex, intersects};
+use crate::journal::footer::BlockRef;
+use crate::journal::format::{self, EntryHead};
+use crate::{AppendKind, Offset, StoredBatch};
+
+use super::index::RunPlace;
+use super::plan::{Plan, Wanted, plan, stretches};
+use super::shared::Shared;
+use super::{EntryKind, SegmentId, SegmentRead, SegmentReadOutcome, StoreError};
+
+/// How often a read begins anew because what it wanted was moved meanwhile.
+const MAX_ATTEMPTS: usize = 8;
+
+/// Whether a read may wait for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    No,
+    Yes,
+}
+
+/// An entry as it was read.
+pub(crate) struct Fetched {
+    pub(crate) head: EntryHead,
+    pub(crate) payload: Bytes,
+}
+
+/// Why entries could not be fetched.
+enum FetchError {
+    /// It would have to wait for the disk.
+    WouldWait,
+    /// The extent is gone: plan again.
+    Moved,
+    Io(io::Error),
+}
+
+/// What was fetched, in order, and the first entry that is damaged.
+struct Batch {
+    fetched: Vec<Fetched>,
+    damaged: Option<Wanted>,
+    /// The first entry that is not in memory, if the rest would have had to wait.
+    stopped: Option<Offset>,
+}
+
+/// Reads a segment; `None` if that has to wait for the disk and must not.
+pub(crate) fn read(
+    shared: &Shared,
+    read: &SegmentRead,
+    wait: Wait,
+) -> Option<Result<SegmentReadOutcome, StoreError>> {
+    for _ in 0..MAX_ATTEMPTS {
+        let mut state = shared.state.lock();
+        let Some(segment) = state.index.segment(read.id) else {
+            return Some(Ok(empty(read.offset)));
+        };
+        let plan = plan(segment, read, |extent, block| shared.indexes.get(extent, block));
+        let (wanted, next_offset) = match plan {
+            Plan::Damaged(range) => return Some(Err(StoreError::Damaged(range))),
+            Plan::Needs(extent, block) => {
+                drop(state);
+                if wait == Wait::No {
+                    return None;
+                }
+                match load_index(shared, read.id, extent, block) {
+                    Ok(_) | Err(FetchError::Moved | FetchError::WouldWait) => continue,
+                    Err(FetchError::Io(error)) => return Some(Err(io_error(&error))),
+                }
+            }
+            Plan::Entries { wanted, next_offset } => (wanted, next_offset),
+        };
+        let in_memory = wanted
+            .iter()
+            .map(|Wanted { extent, entry }| state.core.get(*extent, entry.at, entry.len() as usize))
+            .collect();
+        drop(state);
+        match fetch(shared, &wanted, in_memory, wait) {
+            Ok(batch) => return Some(outcome(shared, read, batch, next_offset)),
+            Err(FetchError::WouldWait) => return None,
+            Err(FetchError::Moved) => {}
+            Err(FetchError::Io(error)) => return Some(Err(io_error(&error))),
+        }
+    }
+    Some(Err(StoreError::Io("the segment is being moved".to_owned())))
+}
+
+fn empty(offset: Offset) -> SegmentReadOutcome {
+    SegmentReadOutcome { batches: Vec::new(), next_offset: offset }
+}
+
+fn io_error(error: &io::Error) -> StoreError {
+    StoreError::Io(error.to_string())
+}
+
+fn outcome(
+    shared: &Shared,
+    read: &SegmentRead,
+    batch: Batch,
+    mut next_offset: Offset,
+) -> Result<SegmentReadOutcome, StoreError> {
+    if let Some(Wanted { entry, .. }) = batch.damaged {
+        let range = note_damage(shared, read.id, entry.offset..entry.end());
+        if batch.fetched.is_empty() {
+            return Err(StoreError::Damaged(range));
+        }
+        next_offset = entry.offset;
+    }
+    next_offset = batch.stopped.unwrap_or(next_offset);
+    let matches = |head: &EntryHead| match (&read.filter, &head.header.digest) {
+        (Some(filter), Some(digest)) => intersects(&digest.0, filter),
+        _ => true,
+    };
+    let batches = batch
+        .fetched
+        .into_iter()
+        .filter(|fetched| matches(&fetched.head))
+        .filter_map(|Fetched { head, payload }| {
+            Some(StoredBatch {
+                base_offset: head.header.base_offset,
+                count: head.header.count,
+                max_timestamp: head.header.max_timestamp,
+                kind: match head.header.kind {
+                    EntryKind::Data => AppendKind::Data,
+                    EntryKind::Commit => AppendKind::Commit,
+                    EntryKind::Abort => AppendKind::Abort,
+                    EntryKind::Snapshot => return None,
+                },
+                key: head.header.key,
+                bytes: payload,
+            })
+        })
+        .collect();
+    Ok(SegmentReadOutcome { batches, next_offset })
+}
+
+fn note_damage(
+    shared: &Shared,
+    id: SegmentId,
+    range: std::ops::Range<Offset>,
+) -> std::ops::Range<Offset> {
+    tracing::error!(log = id.log.0, epoch = id.epoch.0, ?range, "offsets are damaged");
+    let mut state = shared.state.lock();
+    let Some(segment) = state.index.segment_mut(id) else { return range };
+    segment.damage(range.clone());
+    segment.damaged.iter().find(|all| all.contains(&range.start)).cloned().unwrap_or(range)
+}
+
+/// Gets entries: those that are not in memory with as few reads as may be.
+fn fetch(
+    shared: &Shared,
+    wanted: &[Wanted],
+    in_memory: Vec<Option<Bytes>>,
+    wait: Wait,
+) -> Result<Batch, FetchError> {
+    let mut batch =
+        Batch { fetched: Vec::with_capacity(wanted.len()), damaged: None, stopped: None };
+    let mut rest = wanted;
+    let mut memory = in_memory.into_iter();
+    while !rest.is_empty() {
+        // What the arena has was never out of memory, so it is not checked.
+        while let Some(bytes) = memory.as_slice().first().cloned().flatten() {
+            memory.next();
+            rest = rest.get(1..).unwrap_or_default();
+            if let Some(fetched) = split(bytes) {
+                batch.fetched.push(fetched);
+            }
+        }
+        let cold = memory.as_slice().iter().take_while(|bytes| bytes.is_none()).count();
+        let (on_disk, after) = rest.split_at(cold.min(rest.len()));
+        rest = after;
+        memory.by_ref().take(cold).for_each(drop);
+        for stretch in stretches(on_disk) {
+            match fetch_stretch(shared, stretch, wait, &mut batch) {
+                Ok(true) => {}
+                Ok(false) => return Ok(batch),
+                // What was found already is an answer.
+                Err(FetchError::WouldWait) if !batch.fetched.is_empty() => {
+                    batch.stopped = stretch.first().map(|wanted| wanted.entry.offset);
+                    return Ok(batch);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(batch)
+}
+
+/// Reads entries that lie nearly side by side, and checks them. False if one is damaged.
+fn fetch_stretch(
+    shared: &Shared,
+    stretch: &[Wanted],
+    wait: Wait,
+    batch: &mut Batch,
+) -> Result<bool, FetchError> {
+    let (Some(first), Some(last)) = (stretch.first(), stretch.last()) else { return Ok(true) };
+    let extent = shared.extent(first.extent).ok_or(FetchError::Moved)?;
+    let from = first.entry.at;
+    let len = last.entry.after().saturating_sub(from);
+    let bytes = read_bytes(shared, &extent, from, len, wait)?;
+    for wanted in stretch {
+        let start = (wanted.entry.at - from) as usize;
+        let end = start + wanted.entry.len() as usize;
+        let entry = (end <= bytes.len()).then(|| bytes.slice(start..end));
+        let is_good = entry.as_ref().is_some_and(|entry| {
+            format::decode_entry(entry, extent.key, wanted.entry.at).is_some_and(|head| {
+                let payload = entry.get(head.head_len as usize..).unwrap_or_default();
+                format::payload_is_good(&head, payload)
+            })
+        });
+        match entry.filter(|_| is_good).and_then(split) {
+            Some(fetched) => batch.fetched.push(fetched),
+            None => {
+                batch.damaged = Some(*wanted);
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn read_bytes(
+    shared: &Shared,
+    extent: &super::index::Extent,
+    at: u32,
+    len: u32,
+    wait: Wait,
+) -> Result<Bytes, FetchError> {
+    let file = shared.file(extent.key, extent.kind).map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            FetchError::Moved
+        } else {
+            FetchError::Io(error)
+        }
+    })?;
+    let mut bytes = vec![0; len as usize];
+    let n = match wait {
+        Wait::No => file.try_read_at(&mut bytes, u64::from(at)),
+        Wait::Yes => file.read_at(&mut bytes, u64::from(at)).map(Some),
+    };
+    let n = n.map_err(FetchError::Io)?.ok_or(FetchError::WouldWait)?;
+    bytes.truncate(n);
+    Ok(Bytes::from(bytes))
+}
+
+fn split(mut bytes: Bytes) -> Option<Fetched> {
+    let head = format::read_entry(&bytes)?;
+    let payload = bytes.split_off((head.head_len as usize).min(bytes.len()));
+    Some(Fetched { head, payload })
+}
+
+/// Reads the index of a run from its extent's footer.
+fn load_index(
+    shared: &Shared,
+    id: SegmentId,
+    extent: ExtentId,
+    block: BlockRef,
+) -> Result<Arc<RunIndex>, FetchError> {
+    if let Some(index) = shared.indexes.get(extent, block) {
+        return Ok(index);
+    }
+    let found = shared.extent(extent).ok_or(FetchError::Moved)?;
+    let bytes = read_bytes(shared, &found, block.at, block.len, Wait::Yes)?;
+    let index = match block.index(found.key, &bytes) {
+        Some(index) => Arc::new(index),
+        // Footers are as good as what they index: it is all there to make one again.
+        None => Arc::new(rebuild(shared, &found, id, block)?),
+    };
+    shared.indexes.put(extent, block, Arc::clone(&index));
+    Ok(index)
+}
+
+/// Makes the index of a damaged footer's run anew, from the entries themselves.
+fn rebuild(
+    shared: &Shared,
+    extent: &super::index::Extent,
+    id: SegmentId,
+    block: BlockRef,
+) -> Result<RunIndex, FetchError> {
+    use crate::journal::scan::{Found, scan};
+    tracing::warn!(extent = extent.key.id.0, "a footer is damaged: indexing its entries anew");
+    let bounds = {
+        let state = shared.state.lock();
+        let segment = state.index.segment(id).ok_or(FetchError::Moved)?;
+        let of_block = |place: &RunPlace| matches!(place, RunPlace::Footer(b) if *b == block);
+        let run =
+            segment.runs.iter().find(|run| run.extent == extent.key.id && of_block(&run.place));
+        run.map(|run| run.stats.first..=run.stats.end).ok_or(FetchError::Moved)?
+    };
+    let file = shared.file(extent.key, extent.kind).map_err(FetchError::Io)?;
+    let mut index = RunIndex::default();
+    for found in scan(&*file, extent.key).map_err(FetchError::Io)? {
+        if let Found::Entry { at, head, .. } = found
+            && head.header.id == id
+            && bounds.contains(&head.header.base_offset)
+        {
+            let digest = head.header.digest.as_ref().map(|digest| &*digest.0);
+            index.push(Found::index_entry(at, &head), digest);
+        }
+    }
+    Ok(index)
+}
+
+/// The indexes of all runs of a segment, in order; waits for the disk where needed.
+pub(crate) fn indexes(
+    shared: &Shared,
+    id: SegmentId,
+) -> Result<Vec<(ExtentId, Arc<RunIndex>)>, StoreError> {
+    'again: for _ in 0..MAX_ATTEMPTS {
+        let places: Vec<(ExtentId, RunPlace)> = {
+            let state = shared.state.lock();
+            let Some(segment) = state.index.segment(id) else { return Ok(Vec::new()) };
+            let copy = |place: &RunPlace| match place {
+                // A copy: the index of a run that grows is never shared.
+                RunPlace::Memory(index) => RunPlace::Memory(Arc::new(RunIndex::clone(index))),
+                RunPlace::Footer(block) => RunPlace::Footer(*block),
+            };
+            segment.runs.iter().map(|run| (run.extent, copy(&run.place))).collect()
+        };
+        let mut out = Vec::with_capacity(places.len());
+        for (extent, place) in places {
+            match place {
+                RunPlace::Memory(index) => out.push((extent, index)),
+                RunPlace::Footer(block) => match load_index(shared, id, extent, block) {
+                    Ok(index) => out.push((extent, index)),
+                    Err(FetchError::Io(error)) => return Err(io_error(&error)),
+                    Err(_) => continue 'again,
+                },
+            }
+        }
+        return Ok(out);
+    }
+    Err(StoreError::Io("the segment is being moved".to_owned()))
+}
+
+/// Gets whole entries, whatever they are, in order.
+///
+/// # Errors
+/// `Damaged` at the first that is.
+pub(crate) fn entries(
+    shared: &Shared,
+    id: SegmentId,
+    wanted: &[Wanted],
+) -> Result<Vec<Fetched>, StoreError> {
+    let in_memory = {
+        let mut state = shared.state.lock();
+        let get = |w: &Wanted| state.core.get(w.extent, w.entry.at, w.entry.len() as usize);
+        wanted.iter().map(get).collect()
+    };
+    let batch = match fetch(shared, wanted, in_memory, Wait::Yes) {
+        Ok(batch) => batch,
+        Err(FetchError::Io(error)) => return Err(io_error(&error)),
+        Err(_) => return Err(StoreError::Io("the segment is being moved".to_owned())),
+    };
+    if let Some(Wanted { entry, .. }) = batch.damaged {
+        return Err(StoreError::Damaged(note_damage(shared, id, entry.offset..entry.end())));
+    }
+    Ok(batch.fetched)
+}
