@@ -1,0 +1,460 @@
+//! K7 to K10 over a log in memory; the codec against kafka-protocol's.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::{ApiKey, FetchRequest, FetchResponse, TopicName};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use tokio::time::Instant;
+
+use crate::kafka::data::fake::{FakeLogs, batch, flat, id_of, plane, plane_with, topic};
+use crate::kafka::data::{DataLimits, DataPlane};
+use crate::kafka::frame;
+use crate::records::{BatchHeader, OpenBatch};
+use interflow_logstore::{Append, AppendKind, LogClient, LogId};
+
+fn name(name: &str) -> TopicName {
+    TopicName(StrBytes::from(name.to_owned()))
+}
+
+/// A request for partitions of topics: (topic, [(partition, offset)]).
+fn request(version: i16, topics: &[(&str, &[(i32, i64)])]) -> FetchRequest {
+    let topics = topics.iter().map(|(topic, partitions)| {
+        let partitions = partitions.iter().map(|(partition, offset)| {
+            FetchPartition::default()
+                .with_partition(*partition)
+                .with_fetch_offset(*offset)
+                .with_partition_max_bytes(1 << 20)
+        });
+        let wanted = FetchTopic::default().with_partitions(partitions.collect());
+        if version >= 13 {
+            wanted.with_topic_id(id_of(topic))
+        } else {
+            wanted.with_topic(name(topic))
+        }
+    });
+    FetchRequest::default().with_max_bytes(1 << 24).with_min_bytes(1).with_topics(topics.collect())
+}
+
+/// The same in a session.
+fn in_session(request: FetchRequest, id: i32, epoch: i32) -> FetchRequest {
+    request.with_session_id(id).with_session_epoch(epoch)
+}
+
+async fn fetch(plane: &DataPlane, version: i16, request: &FetchRequest) -> FetchResponse {
+    let mut body = BytesMut::new();
+    request.encode(&mut body, version).unwrap();
+    frame::check(ApiKey::Fetch, version, &body).unwrap();
+    let answer = plane.fetch(version, &body).await.unwrap();
+    assert_eq!(answer.len(), flat(&answer).len());
+    let mut bytes = flat(&answer);
+    let response = FetchResponse::decode(&mut bytes, version).unwrap();
+    assert!(bytes.is_empty(), "v{version} leaves bytes");
+    response
+}
+
+fn partitions(response: &FetchResponse) -> Vec<(i32, &PartitionData)> {
+    let of_topic = |topic| -> &Vec<PartitionData> {
+        let topic: &kafka_protocol::messages::fetch_response::FetchableTopicResponse = topic;
+        &topic.partitions
+    };
+    response.responses.iter().flat_map(of_topic).map(|p| (p.partition_index, p)).collect()
+}
+
+fn error(partition: &PartitionData) -> Option<ResponseError> {
+    ResponseError::try_from_code(partition.error_code)
+}
+
+/// The batches of a partition's records.
+fn batches(partition: &PartitionData) -> Vec<Bytes> {
+    let mut rest = partition.records.clone().unwrap();
+    let mut batches = Vec::new();
+    while !rest.is_empty() {
+        let len = BatchHeader::parse(&rest).unwrap().batch_len().unwrap();
+        batches.push(rest.split_to(len));
+    }
+    batches
+}
+
+/// (offset, value) of all records.
+fn values(partition: &PartitionData) -> Vec<(i64, String)> {
+    let mut all = Vec::new();
+    for batch in batches(partition) {
+        let open = OpenBatch::open(&batch, 1 << 20).unwrap();
+        for record in open.records() {
+            let record = record.unwrap();
+            let offset = open.header().base_offset + i64::from(record.offset_delta);
+            all.push((offset, String::from_utf8(record.value.unwrap().to_vec()).unwrap()));
+        }
+    }
+    all
+}
+
+async fn append(logs: &FakeLogs, log: u64, values: &[&str]) {
+    let built = batch(values);
+    let append = Append {
+        log: LogId(log),
+        kind: AppendKind::Data,
+        key: None,
+        window: 5,
+        count: built.count,
+        max_timestamp: built.max_timestamp,
+        digest: None,
+        early: false,
+        batch: built.bytes,
+    };
+    logs.append(append).await.unwrap();
+}
+
+fn own<T: ToString>(records: &[(i64, T)]) -> Vec<(i64, String)> {
+    records.iter().map(|(offset, value)| (*offset, value.to_string())).collect()
+}
+
+#[tokio::test]
+async fn every_version_is_read_and_answered() {
+    for version in frame::served_versions(ApiKey::Fetch).unwrap() {
+        let logs = FakeLogs::new([1, 2, 3]);
+        let plane = plane(&logs, [topic("t", &[1, 2], &[]), topic("u", &[3], &[])]);
+        append(&logs, 1, &["a", "b"]).await;
+        append(&logs, 3, &["c"]).await;
+        append(&logs, 3, &["d"]).await;
+        let wanted: &[(&str, &[(i32, i64)])] =
+            &[("t", &[(0, 0), (1, 0), (9, 0)]), ("none", &[(0, 0)]), ("u", &[(0, 1)])];
+        for isolation in [0, 1] {
+            let request = request(version, wanted).with_isolation_level(isolation);
+            let response = fetch(&plane, version, &request).await;
+            let all = partitions(&response);
+            assert_eq!(all.len(), 5);
+            assert_eq!(values(all[0].1), own(&[(0, "a"), (1, "b")]));
+            assert_eq!((all[0].1.high_watermark, all[0].1.last_stable_offset), (2, 2));
+            assert_eq!(all[0].1.aborted_transactions.is_some(), isolation == 1);
+            assert!(batches(all[1].1).is_empty());
+            assert_eq!(error(all[2].1), Some(ResponseError::UnknownTopicOrPartition));
+            let unknown = if version >= 13 {
+                ResponseError::UnknownTopicId
+            } else {
+                ResponseError::UnknownTopicOrPartition
+            };
+            assert_eq!(error(all[3].1), Some(unknown));
+            assert_eq!(values(all[4].1), own(&[(1, "d")]));
+            for (sent, got) in ["t", "none", "u"].into_iter().zip(&response.responses) {
+                if version >= 13 {
+                    assert_eq!(got.topic_id, id_of(sent));
+                } else {
+                    assert_eq!(got.topic, name(sent));
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn k5_batches_come_back_as_they_were_sent_but_for_offset_and_epoch() {
+    let logs = FakeLogs::new([1]);
+    let plane = plane(&logs, [topic("t", &[1], &[])]);
+    append(&logs, 1, &["x"]).await;
+    append(&logs, 1, &["a", "", "c"]).await;
+    let response = fetch(&plane, 12, &request(12, &[("t", &[(0, 2)])])).await;
+    let got = batches(partitions(&response)[0].1);
+    let sent = batch(&["a", "", "c"]).bytes;
+    assert_eq!(got.len(), 1);
+    assert_eq!(got[0][12 + 4..], sent[12 + 4..]);
+    assert_eq!(BatchHeader::parse(&got[0]).unwrap().base_offset, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn k7_an_empty_fetch_waits_max_wait_and_reads_nothing() {
+    let logs = FakeLogs::new([1]);
+    let plane = plane(&logs, [topic("t", &[1], &[])]);
+    let begin = Instant::now();
+    let wanted = request(12, &[("t", &[(0, 0)])]).with_max_wait_ms(500);
+    let response = fetch(&plane, 12, &wanted).await;
+    assert_eq!(begin.elapsed().as_millis(), 500);
+    assert!(batches(partitions(&response)[0].1).is_empty());
+    assert_eq!(logs.reads.load(Ordering::Relaxed), 0);
+    let begin = Instant::now();
+    fetch(&plane, 12, &request(12, &[("t", &[(0, 0)])])).await;
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn k7_a_fetch_is_woken_by_the_append() {
+    let logs = FakeLogs::new([1, 2]);
+    let plane = Arc::new(plane(&logs, [topic("t", &[1, 2], &[])]));
+    let wanted = request(12, &[("t", &[(0, 0), (1, 0)])]).with_max_wait_ms(60_000);
+    let begin = Instant::now();
+    let fetching = fetch(&plane, 12, &wanted);
+    let mut fetching = std::pin::pin!(fetching);
+    assert!(futures_util::poll!(fetching.as_mut()).is_pending());
+    append(&logs, 2, &["a"]).await;
+    let response = fetching.await;
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    assert_eq!(values(partitions(&response)[1].1), own(&[(0, "a")]));
+    assert_eq!(logs.reads.load(Ordering::Relaxed), 1);
+    assert_eq!((logs.observers(1), logs.observers(2)), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn k7_min_bytes_counts_all_partitions() {
+    let logs = FakeLogs::new([1, 2]);
+    let plane = plane(&logs, [topic("t", &[1, 2], &[])]);
+    let size = batch(&["a"]).bytes.len() as i32;
+    let wanted =
+        request(12, &[("t", &[(0, 0), (1, 0)])]).with_max_wait_ms(60_000).with_min_bytes(3 * size);
+    let begin = Instant::now();
+    let fetching = fetch(&plane, 12, &wanted);
+    let mut fetching = std::pin::pin!(fetching);
+    for log in [1, 2] {
+        append(&logs, log, &["a"]).await;
+        assert!(futures_util::poll!(fetching.as_mut()).is_pending());
+    }
+    append(&logs, 1, &["b"]).await;
+    let response = fetching.await;
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    let all = partitions(&response);
+    assert_eq!(values(all[0].1), own(&[(0, "a"), (1, "b")]));
+    assert_eq!(values(all[1].1), own(&[(0, "a")]));
+    // Too little still comes when the time is up.
+    let wanted = wanted.clone().with_min_bytes(100 * size).with_max_wait_ms(100);
+    let response = fetch(&plane, 12, &wanted).await;
+    assert_eq!(begin.elapsed().as_millis(), 100);
+    assert_eq!(values(partitions(&response)[0].1).len(), 2);
+}
+
+#[tokio::test]
+async fn k7_limits_hold_but_the_first_batch_always_comes() {
+    let logs = FakeLogs::new([1, 2]);
+    let plane = plane(&logs, [topic("t", &[1, 2], &[])]);
+    for log in [1, 2] {
+        for _ in 0..5 {
+            append(&logs, log, &["0123456789"]).await;
+        }
+    }
+    let size = batch(&["0123456789"]).bytes.len() as i32;
+    let both = request(12, &[("t", &[(0, 0), (1, 0)])]);
+    let counts = |response: &FetchResponse| -> Vec<usize> {
+        partitions(response).iter().map(|(_, p)| batches(p).len()).collect()
+    };
+    let response = fetch(&plane, 12, &both.clone().with_max_bytes(1)).await;
+    assert_eq!(counts(&response), [1, 0]);
+    let response = fetch(&plane, 12, &both.clone().with_max_bytes(3 * size)).await;
+    assert_eq!(counts(&response), [3, 0]);
+    let response = fetch(&plane, 12, &both.clone().with_max_bytes(7 * size + 3)).await;
+    assert_eq!(counts(&response), [5, 2]);
+    let mut small = both.clone();
+    for partition in &mut small.topics[0].partitions {
+        partition.partition_max_bytes = 2 * size;
+    }
+    assert_eq!(counts(&fetch(&plane, 12, &small).await), [2, 2]);
+    for partition in &mut small.topics[0].partitions {
+        partition.partition_max_bytes = 1;
+    }
+    assert_eq!(counts(&fetch(&plane, 12, &small).await), [1, 0]);
+    let limits = DataLimits { fetch_max_bytes: 2 * size as usize, ..DataLimits::default() };
+    let plane = plane_with(&logs, [topic("t", &[1, 2], &[])], limits);
+    assert_eq!(counts(&fetch(&plane, 12, &both).await), [2, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn k8_offsets_out_of_range_and_leader_epochs() {
+    let logs = FakeLogs::new([1]);
+    let plane = plane(&logs, [topic("t", &[1], &[])]);
+    for value in ["a", "b", "c"] {
+        append(&logs, 1, &[value]).await;
+    }
+    logs.set_start(1, 1);
+    for offset in [0, 4, -5] {
+        let wanted = request(12, &[("t", &[(0, offset)])]).with_max_wait_ms(60_000);
+        let begin = Instant::now();
+        let response = fetch(&plane, 12, &wanted).await;
+        let partition = partitions(&response)[0].1.clone();
+        assert_eq!(error(&partition), Some(ResponseError::OffsetOutOfRange));
+        assert_eq!((partition.log_start_offset, partition.high_watermark), (1, 3));
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+    }
+    logs.set_leader_epoch(1, 5);
+    let at_epoch = |epoch| {
+        let mut wanted = request(12, &[("t", &[(0, 1)])]);
+        wanted.topics[0].partitions[0].current_leader_epoch = epoch;
+        wanted
+    };
+    for (epoch, expected) in [(6, Some(ResponseError::UnknownLeaderEpoch)), (5, None), (4, None)] {
+        let response = fetch(&plane, 12, &at_epoch(epoch)).await;
+        assert_eq!(error(partitions(&response)[0].1), expected, "epoch {epoch}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_log_ends_the_wait() {
+    let logs = FakeLogs::new([1]);
+    let plane = plane(&logs, [topic("t", &[1], &[])]);
+    let wanted = request(13, &[("t", &[(0, 0)])]).with_max_wait_ms(60_000);
+    let begin = Instant::now();
+    let fetching = fetch(&plane, 13, &wanted);
+    let mut fetching = std::pin::pin!(fetching);
+    assert!(futures_util::poll!(fetching.as_mut()).is_pending());
+    logs.delete(1);
+    let response = fetching.await;
+    assert_eq!(error(partitions(&response)[0].1), Some(ResponseError::UnknownTopicId));
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn a_gap_without_records_moves_the_reader_on() {
+    let logs = FakeLogs::new([1]);
+    let plane = plane(&logs, [topic("t", &[1], &[])]);
+    append(&logs, 1, &["a"]).await;
+    logs.jump(1, 10);
+    let response = fetch(&plane, 12, &request(12, &[("t", &[(0, 1)])])).await;
+    let got = batches(partitions(&response)[0].1);
+    let header = BatchHeader::parse(&got[0]).unwrap();
+    assert_eq!((header.base_offset, header.last_offset_delta, header.count), (1, 9, 0));
+    assert_eq!(header.crc, crc32c::crc32c(&got[0][BatchHeader::CRC_FROM..]));
+    assert!(values(partitions(&response)[0].1).is_empty());
+}
+
+#[tokio::test]
+async fn k9_a_session_tells_only_what_is_new() {
+    for version in [7, 12, 13, 18] {
+        let logs = FakeLogs::new([1, 2]);
+        let plane = plane(&logs, [topic("t", &[1, 2], &[])]);
+        append(&logs, 1, &["a"]).await;
+        let first = in_session(request(version, &[("t", &[(0, 0), (1, 0)])]), 0, 0);
+        let response = fetch(&plane, version, &first).await;
+        let id = response.session_id;
+        assert!(id > 0);
+        assert_eq!(partitions(&response).len(), 2);
+        // The consumer moves on in one partition; nothing is new.
+        let moved = request(version, &[("t", &[(0, 1)])]);
+        let response = fetch(&plane, version, &in_session(moved, id, 1)).await;
+        assert_eq!((response.session_id, response.error_code), (id, 0));
+        assert!(response.responses.is_empty());
+        // Something is new in the other.
+        append(&logs, 2, &["b"]).await;
+        let same = in_session(request(version, &[]), id, 2);
+        let response = fetch(&plane, version, &same).await;
+        let all = partitions(&response);
+        assert_eq!(all.len(), 1);
+        assert_eq!((all[0].0, values(all[0].1)), (1, own(&[(0, "b")])));
+        // A partition is forgotten.
+        let mut forget = in_session(request(version, &[]), id, 3);
+        let forgotten = ForgottenTopic::default().with_partitions(vec![1]);
+        forget.forgotten_topics_data = vec![if version >= 13 {
+            forgotten.with_topic_id(id_of("t"))
+        } else {
+            forgotten.with_topic(name("t"))
+        }];
+        append(&logs, 1, &["c"]).await;
+        let response = fetch(&plane, version, &forget).await;
+        let all = partitions(&response);
+        assert_eq!(all.len(), 1);
+        assert_eq!((all[0].0, values(all[0].1)), (0, own(&[(1, "c")])));
+        assert_eq!(plane.sessions().counts(), (1, 1));
+        // The log's start alone is news too.
+        let caught_up = in_session(request(version, &[("t", &[(0, 2)])]), id, 4);
+        assert!(fetch(&plane, version, &caught_up).await.responses.is_empty());
+        logs.set_start(1, 1);
+        let response = fetch(&plane, version, &in_session(request(version, &[]), id, 5)).await;
+        assert_eq!(partitions(&response)[0].1.log_start_offset, 1);
+    }
+}
+
+#[tokio::test]
+async fn k9_wrong_ids_and_epochs_are_refused_and_a_session_can_end() {
+    let logs = FakeLogs::new([1]);
+    let plane = plane(&logs, [topic("t", &[1], &[])]);
+    let first = in_session(request(12, &[("t", &[(0, 0)])]), 0, 0);
+    let id = fetch(&plane, 12, &first).await.session_id;
+    let code = |response: &FetchResponse| ResponseError::try_from_code(response.error_code);
+    let again = |epoch| in_session(request(12, &[]), id, epoch);
+    let response = fetch(&plane, 12, &again(2)).await;
+    assert_eq!(code(&response), Some(ResponseError::InvalidFetchSessionEpoch));
+    assert_eq!(code(&fetch(&plane, 12, &again(1)).await), None);
+    let response = fetch(&plane, 12, &again(1)).await;
+    assert_eq!(code(&response), Some(ResponseError::InvalidFetchSessionEpoch));
+    let other = in_session(request(12, &[]), id ^ 1, 1);
+    let response = fetch(&plane, 12, &other).await;
+    assert_eq!(code(&response), Some(ResponseError::FetchSessionIdNotFound));
+    // Ids where the session has names.
+    let by_id = in_session(request(13, &[("t", &[(0, 0)])]), id, 2);
+    let response = fetch(&plane, 13, &by_id).await;
+    assert_eq!(code(&response), Some(ResponseError::FetchSessionTopicIdError));
+    // Epoch 0 with an id begins anew, −1 ends.
+    let anew = in_session(request(12, &[("t", &[(0, 0)])]), id, 0);
+    let renewed = fetch(&plane, 12, &anew).await.session_id;
+    assert_ne!(renewed, id);
+    assert_eq!(plane.sessions().counts(), (1, 1));
+    let last = in_session(request(12, &[("t", &[(0, 0)])]), renewed, -1);
+    let response = fetch(&plane, 12, &last).await;
+    assert_eq!((response.session_id, partitions(&response).len()), (0, 1));
+    assert_eq!(plane.sessions().counts(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn k9_sessions_are_bounded_and_only_idle_ones_are_evicted() {
+    let logs = FakeLogs::new([1, 2]);
+    let limits =
+        DataLimits { fetch_sessions: 2, fetch_session_partitions: 3, ..DataLimits::default() };
+    let plane = plane_with(&logs, [topic("t", &[1, 2], &[])], limits);
+    let one = in_session(request(12, &[("t", &[(0, 0)])]), 0, 0);
+    let two = in_session(request(12, &[("t", &[(0, 0), (1, 0)])]), 0, 0);
+    let a = fetch(&plane, 12, &one).await.session_id;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let b = fetch(&plane, 12, &one).await.session_id;
+    assert!(a > 0 && b > 0);
+    assert_eq!(fetch(&plane, 12, &one).await.session_id, 0, "no place, and none idle for long");
+    tokio::time::advance(Duration::from_secs(61)).await;
+    let c = fetch(&plane, 12, &two).await.session_id;
+    assert!(c > 0, "the oldest made place");
+    assert_eq!(plane.sessions().counts(), (2, 3));
+    let gone = in_session(request(12, &[]), a, 1);
+    let response = fetch(&plane, 12, &gone).await;
+    let not_found = ResponseError::FetchSessionIdNotFound.code();
+    assert_eq!(response.error_code, not_found);
+    // A session that grows past the bound ends.
+    let grown = in_session(request(12, &[("t", &[(1, 0)])]), b, 1);
+    assert_eq!(fetch(&plane, 12, &grown).await.error_code, 0);
+    assert_eq!(plane.sessions().counts(), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_is_dropped_leaves_nothing_behind() {
+    let logs = FakeLogs::new([1]);
+    let plane = plane(&logs, [topic("t", &[1], &[])]);
+    let first = in_session(request(12, &[("t", &[(0, 0)])]), 0, 0);
+    let id = fetch(&plane, 12, &first).await.session_id;
+    {
+        let wanted = in_session(request(12, &[]), id, 1).with_max_wait_ms(60_000);
+        let fetching = fetch(&plane, 12, &wanted);
+        let mut fetching = std::pin::pin!(fetching);
+        assert!(futures_util::poll!(fetching.as_mut()).is_pending());
+    }
+    assert_eq!(plane.sessions().counts(), (0, 0));
+    append(&logs, 1, &["a"]).await;
+}
+
+#[tokio::test]
+async fn no_partition_starves_in_a_session() {
+    let logs = FakeLogs::new([1, 2, 3]);
+    let plane = plane(&logs, [topic("t", &[1, 2, 3], &[])]);
+    for log in 1..=3 {
+        append(&logs, log, &["a"]).await;
+    }
+    let all = in_session(request(12, &[("t", &[(0, 0), (1, 0), (2, 0)])]), 0, 0).with_max_bytes(1);
+    let response = fetch(&plane, 12, &all).await;
+    let with_data = |response: &FetchResponse| -> Vec<i32> {
+        let all = partitions(response);
+        all.iter().filter(|(_, p)| !batches(p).is_empty()).map(|(index, _)| *index).collect()
+    };
+    assert_eq!(with_data(&response), [0]);
+    let id = response.session_id;
+    for (epoch, expected) in [(1, 1), (2, 2), (3, 0)] {
+        let next = in_session(request(12, &[]), id, epoch).with_max_bytes(1);
+        assert_eq!(with_data(&fetch(&plane, 12, &next).await), [expected]);
+    }
+}
