@@ -38,6 +38,9 @@ pub struct Peer {
 
 /// An accepted byte stream. It keeps no buffer of its own where the transport needs none, so an
 /// idle plain connection costs little more than its socket.
+///
+/// TLS and WebSocket keep back what the socket didn't take: flush after a batch of writes. End it
+/// with [`super::close`], so that the last bytes arrive; a drop alone may cut them off.
 #[derive(Debug)]
 pub enum Stream {
     /// TCP.
