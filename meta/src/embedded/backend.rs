@@ -4,6 +4,8 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
+use super::superblock;
+
 /// A file's worth of bytes. A write is durable when a [`sync`](Backend::sync) that began after it
 /// has returned; until then any part of it may be lost, and parts of it in any order.
 pub trait Backend: Debug + Send + Sync + 'static {
@@ -46,21 +48,26 @@ pub trait Backend: Debug + Send + Sync + 'static {
     fn sync(&self) -> io::Result<()>;
 }
 
-/// A backend as redb wants it.
+/// A backend as redb wants it, behind the superblock.
 #[derive(Debug)]
 pub(super) struct ForRedb(pub(super) Arc<dyn Backend>);
 
+/// Where redb's `offset` lies.
+fn behind(offset: u64) -> io::Result<u64> {
+    offset.checked_add(superblock::BYTES).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
 impl redb::StorageBackend for ForRedb {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        Ok(self.0.len()?.saturating_sub(superblock::BYTES))
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
+        self.0.read(behind(offset)?, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.0.set_len(behind(len)?)
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -68,6 +75,6 @@ impl redb::StorageBackend for ForRedb {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
+        self.0.write(behind(offset)?, data)
     }
 }

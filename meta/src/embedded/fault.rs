@@ -34,6 +34,8 @@ struct Disk {
     ignores_sync: bool,
     /// Syncs until one fails.
     fail_sync_after: Option<u64>,
+    /// Writes, lengths and syncs until the power goes.
+    cut_after: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,7 @@ impl FaultDisk {
                 life: 0,
                 ignores_sync: false,
                 fail_sync_after: None,
+                cut_after: None,
             })),
         }
     }
@@ -69,6 +72,11 @@ impl FaultDisk {
         self.disk.lock().fail_sync_after = Some(count);
     }
 
+    /// Cuts the power by itself in the place of the write or sync after the next `count`.
+    pub fn cut_after(&self, count: u64) {
+        self.disk.lock().cut_after = Some(count);
+    }
+
     /// A backend on what the disk holds.
     #[must_use]
     pub fn start(&self) -> FaultBackend {
@@ -78,37 +86,73 @@ impl FaultDisk {
     /// Cuts the power: of each unsynced write each sector is kept or lost by chance, lengths too.
     /// Backends from before answer with errors from now on.
     pub fn crash(&self) {
-        let disk = &mut *self.disk.lock();
-        disk.life += 1;
-        disk.fail_sync_after = None;
+        self.disk.lock().crash();
+    }
+}
+
+impl Disk {
+    fn crash(&mut self) {
+        self.life += 1;
+        self.fail_sync_after = None;
+        self.cut_after = None;
         // Anything between keeping nearly all and losing nearly all.
-        let keep: f64 = disk.random.random();
-        let mut survives = std::mem::take(&mut disk.durable);
-        for change in std::mem::take(&mut disk.unsynced) {
+        let keep: f64 = self.random.random();
+        for change in std::mem::take(&mut self.unsynced) {
             match change {
-                Change::Len(len) if disk.random.random_bool(keep) => survives.resize(len, 0),
-                Change::Len(_) => {}
+                Change::Len(len) => {
+                    if self.random.random_bool(keep) {
+                        self.durable.resize(len, 0);
+                    }
+                }
                 Change::Write { offset, data } => {
                     let mut at = offset;
                     while at < offset + data.len() {
                         let next = ((at / SECTOR + 1) * SECTOR).min(offset + data.len());
-                        if disk.random.random_bool(keep) {
-                            if survives.len() < next {
-                                survives.resize(next, 0);
-                            }
-                            if let (Some(to), Some(from)) =
-                                (survives.get_mut(at..next), data.get(at - offset..next - offset))
-                            {
-                                to.copy_from_slice(from);
-                            }
+                        if self.random.random_bool(keep) {
+                            let piece = data.get(at - offset..next - offset);
+                            put(&mut self.durable, at, piece.unwrap_or_default());
                         }
                         at = next;
                     }
                 }
             }
         }
-        disk.current.clone_from(&survives);
-        disk.durable = survives;
+        self.current.clone_from(&self.durable);
+    }
+
+    /// Makes durable what was written.
+    fn settle(&mut self) {
+        for change in std::mem::take(&mut self.unsynced) {
+            match change {
+                Change::Len(len) => self.durable.resize(len, 0),
+                Change::Write { offset, data } => put(&mut self.durable, offset, &data),
+            }
+        }
+    }
+
+    /// Counts one change of the disk; an error is the power's end.
+    fn step(&mut self) -> io::Result<()> {
+        if let Some(left) = &mut self.cut_after {
+            match left.checked_sub(1) {
+                Some(fewer) => *left = fewer,
+                None => {
+                    self.crash();
+                    return Err(io::Error::other("the power was cut"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes `data` at `offset`; a file whose new length was lost grows by what is written.
+fn put(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
+    let end = offset + data.len();
+    if bytes.len() < end {
+        bytes.resize(end, 0);
+    }
+    if let Some(place) = bytes.get_mut(offset..end) {
+        place.copy_from_slice(data);
     }
 }
 
@@ -145,6 +189,7 @@ impl Backend for FaultBackend {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.with(|disk| {
+            disk.step()?;
             let span = span(offset, data.len())?;
             let offset = span.start;
             disk.current.get_mut(span).ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(data);
@@ -155,6 +200,7 @@ impl Backend for FaultBackend {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.with(|disk| {
+            disk.step()?;
             let len = span(len, 0)?.start;
             disk.current.resize(len, 0);
             disk.unsynced.push(Change::Len(len));
@@ -164,6 +210,7 @@ impl Backend for FaultBackend {
 
     fn sync(&self) -> io::Result<()> {
         self.with(|disk| {
+            disk.step()?;
             if let Some(left) = &mut disk.fail_sync_after {
                 let Some(fewer) = left.checked_sub(1) else {
                     return Err(io::Error::other("the sync failed"));
@@ -173,8 +220,7 @@ impl Backend for FaultBackend {
             if disk.ignores_sync {
                 return Ok(());
             }
-            disk.durable.clone_from(&disk.current);
-            disk.unsynced.clear();
+            disk.settle();
             Ok(())
         })
     }

@@ -1,4 +1,4 @@
-//! The tables of the embedded store's file, and what identifies its format.
+//! The tables of the embedded store.
 
 use redb::{ReadableTable, TableDefinition};
 
@@ -12,12 +12,6 @@ pub(super) const SYSTEM: TableDefinition<'_, &str, u64> = TableDefinition::new("
 
 /// The version of the last commit.
 pub(super) const VERSION: &str = "version";
-/// The format of this file.
-pub(super) const FORMAT: &str = "format";
-
-/// The format that this build writes and reads.
-pub(super) const CURRENT_FORMAT: u64 = 1;
-
 /// The number `name`, if it was ever set.
 pub(super) fn read_number(
     table: &impl ReadableTable<&'static str, u64>,

@@ -16,6 +16,7 @@ mod fault;
 mod file;
 mod layout;
 mod memory;
+mod superblock;
 mod view;
 mod watches;
 mod window;
@@ -63,9 +64,9 @@ pub enum OpenError {
     #[error("the metadata store has format {found}; this build knows formats up to {known}")]
     NewerFormat {
         /// The format found.
-        found: u64,
+        found: u32,
         /// The newest format that this build reads.
-        known: u64,
+        known: u32,
     },
     /// What is there can't be read: restore a backup.
     #[error("the metadata store is damaged: {0}")]
@@ -110,15 +111,27 @@ impl EmbeddedStore {
         options: &EmbeddedOptions,
         env: Env,
     ) -> Result<Self, OpenError> {
+        let found = superblock::read(&*backend)?;
+        if found == superblock::Found::Nothing {
+            backend.set_len(0).map_err(OpenError::Io)?;
+            backend.set_len(superblock::BYTES).map_err(OpenError::Io)?;
+        }
         let database = Database::builder()
             .set_cache_size(options.cache_bytes)
-            .create_with_backend(backend::ForRedb(backend))
+            .create_with_backend(backend::ForRedb(Arc::clone(&backend)))
             .map_err(|error| match error {
                 DatabaseError::DatabaseAlreadyOpen => OpenError::Locked,
-                DatabaseError::Storage(StorageError::Io(error)) => OpenError::Io(error),
+                DatabaseError::Storage(StorageError::Io(error))
+                    if error.kind() != std::io::ErrorKind::InvalidData =>
+                {
+                    OpenError::Io(error)
+                }
                 other => OpenError::Corrupt(other.to_string()),
             })?;
-        prepare(&database)?;
+        if found == superblock::Found::Nothing {
+            create_tables(&database).map_err(damaged)?;
+            superblock::write(&*backend).map_err(OpenError::Io)?;
+        }
         let view = View::open(&database).map_err(damaged)?;
         let version = view.version;
         let published = Arc::new(Published::new(view));
@@ -150,31 +163,11 @@ impl EmbeddedStore {
     }
 }
 
-/// Makes the tables of a new file, or checks an old one's format.
-fn prepare(database: &Database) -> Result<(), OpenError> {
-    let found = {
-        let read = redb::ReadableDatabase::begin_read(database).map_err(|e| damaged(failed(e)))?;
-        match read.open_table(layout::SYSTEM) {
-            Ok(system) => layout::read_number(&system, layout::FORMAT).map_err(damaged)?,
-            Err(redb::TableError::TableDoesNotExist(_)) => None,
-            Err(error) => return Err(damaged(failed(error))),
-        }
-    };
-    match found {
-        Some(found) if found > layout::CURRENT_FORMAT => {
-            Err(OpenError::NewerFormat { found, known: layout::CURRENT_FORMAT })
-        }
-        Some(_) => Ok(()),
-        None => create_tables(database).map_err(damaged),
-    }
-}
-
 fn create_tables(database: &Database) -> Result<(), MetaError> {
     let write = database.begin_write().map_err(failed)?;
     {
         write.open_table(layout::DATA).map_err(failed)?;
         let mut system = write.open_table(layout::SYSTEM).map_err(failed)?;
-        system.insert(layout::FORMAT, layout::CURRENT_FORMAT).map_err(failed)?;
         system.insert(layout::VERSION, 0).map_err(failed)?;
     }
     write.commit().map_err(failed)

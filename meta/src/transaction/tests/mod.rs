@@ -1,0 +1,7 @@
+//! FoundationDB's semantics, case by case.
+
+mod conflicts;
+mod limits;
+mod model;
+mod reads;
+mod watches;
