@@ -28,6 +28,8 @@ mod wire;
 
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
 
 pub use body::Body;
 pub use plane::{DataLimits, DataPlane};
