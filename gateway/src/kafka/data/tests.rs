@@ -199,8 +199,7 @@ async fn producer_ids_are_new_each_time_and_transactions_are_refused_for_good() 
     let first = plane.init_producer_id(idempotent()).await;
     assert_eq!((first.error_code, first.producer_epoch), (0, 0));
     // KIP-360: a producer that goes on after an error asks with its old id.
-    let again =
-        InitProducerIdRequest::default().with_producer_id(first.producer_id).with_producer_epoch(3);
+    let again = idempotent().with_producer_id(first.producer_id).with_producer_epoch(3);
     let second = plane.init_producer_id(again).await;
     assert_eq!((second.error_code, second.producer_epoch), (0, 0));
     assert_ne!(second.producer_id, first.producer_id);
