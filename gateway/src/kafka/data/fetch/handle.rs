@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kafka_protocol::messages::ApiKey;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -10,16 +11,16 @@ use super::request::{FetchRequest, read};
 use super::response::{Answered, encode, encode_error};
 use super::session::{Service, Session};
 use crate::kafka::data::{Body, DataPlane};
-use crate::kafka::frame::FrameError;
+use crate::kafka::frame::{FrameError, check};
 
 impl DataPlane {
-    /// Answers a Fetch request that has passed [`check`](crate::kafka::frame::check): at once if
-    /// there are `min_bytes` over all partitions, or an error; else when there are, or after
-    /// `max_wait` (K7). Dropping the future ends the request, and with it a session that it used.
+    /// Checks and answers a Fetch request: at once if there are `min_bytes` over all partitions, or
+    /// an error; else when there are, or after `max_wait` (K7). Dropping the future ends the request, and with it a session that it used.
     ///
     /// # Errors
     /// [`FrameError`]: the request can't be read; close the connection.
     pub async fn fetch(&self, version: i16, body: &[u8]) -> Result<Body, FrameError> {
+        check(ApiKey::Fetch, version, body)?;
         let mut request = read(version, body, self.topics())?;
         let service = match self.sessions().serve(&mut request) {
             Ok(service) => service,

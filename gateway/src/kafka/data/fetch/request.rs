@@ -44,7 +44,7 @@ pub(super) fn is_flexible(version: i16) -> bool {
     version >= FLEXIBLE
 }
 
-/// Reads `body`, a request that has passed [`check`](crate::kafka::frame::check).
+/// Reads `body`, the body of a request that has passed [`check`](crate::kafka::frame::check).
 pub(super) fn read(version: i16, body: &[u8], topics: &Topics) -> Result<FetchRequest, FrameError> {
     let mut at = Reader::new(body, is_flexible(version));
     if version <= 14 {

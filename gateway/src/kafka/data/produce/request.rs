@@ -39,7 +39,7 @@ pub(super) fn is_flexible(version: i16) -> bool {
     version >= FLEXIBLE
 }
 
-/// Walks `body`, a request that has passed [`check`](crate::kafka::frame::check).
+/// Walks `body`, the body of a request that has passed [`check`](crate::kafka::frame::check).
 pub(super) fn walk<V: Visitor>(
     version: i16,
     body: &Bytes,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use interflow_logstore::{Append, AppendKey, AppendKind, AppendTicket, LogId};
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::ApiKey;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -13,7 +14,7 @@ use super::request::{Named, Preamble, Visitor, walk};
 use super::response::{Kept, PartitionAnswer, Refused, encode};
 use crate::kafka::data::topic::{TopicKey, rules};
 use crate::kafka::data::{Body, DataPlane, errors};
-use crate::kafka::frame::FrameError;
+use crate::kafka::frame::{FrameError, check};
 use crate::records::{BatchHeader, Compression, TimestampType, set_log_append_time, validate};
 use crate::topics::Topic;
 
@@ -54,14 +55,14 @@ struct Pending {
 }
 
 impl DataPlane {
-    /// Checks each batch of a Produce request and starts its append, in the order of the request.
-    /// Appends of requests that are started one after the other have that order.
+    /// Checks a Produce request and each of its batches, and starts their appends, in the order of
+    /// the request. Appends of requests that are started one after the other have that order.
     ///
     /// # Errors
-    /// [`FrameError`]: the request can't be read; close the connection. After
-    /// [`check`](crate::kafka::frame::check) that is a topic name that isn't UTF-8; appends that
-    /// stand before it in the request go on, unanswered.
+    /// [`FrameError`]: the request can't be read; close the connection. Nothing was appended, but
+    /// for topics that stand before one whose name isn't UTF-8.
     pub fn start_produce(&self, version: i16, body: &Bytes) -> Result<Produce, FrameError> {
+        check(ApiKey::Produce, version, body)?;
         let now_ms = self.now_ms();
         let starting = walk(version, body, |preamble| Starting {
             plane: self,
