@@ -241,6 +241,12 @@ impl Inner {
         self.found.lock().get(&log).cloned().unwrap_or_default()
     }
 
+    /// Tasks under way.
+    #[cfg(test)]
+    pub(super) fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// Starts a task for a log.
     pub(super) fn start(self: &Arc<Self>, work: Work, log: &SharedLog) {
         let (inner, log) = (Arc::clone(self), Arc::clone(log));

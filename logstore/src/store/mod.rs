@@ -12,12 +12,12 @@ mod entry;
 mod files;
 mod index;
 mod journal_store;
-mod keeper;
+pub(crate) mod keeper;
 mod open;
 mod options;
 mod plan;
 mod read;
-mod shared;
+pub(crate) mod shared;
 #[cfg(test)]
 mod tests;
 mod worker;

@@ -1,6 +1,7 @@
 //! The service over a store in memory and the real embedded meta.
 
 mod appends;
+mod crashes;
 mod observers;
 mod reads;
 mod restarts;
