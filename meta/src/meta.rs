@@ -111,7 +111,8 @@ impl Meta {
         half + Duration::from_nanos(self.env.random.next_u64() % nanos)
     }
 
-    /// Ends the store: commits under way are finished, new ones refused, its files given free.
+    /// Ends the store: commits under way are finished, new ones refused, watches ended. Its files
+    /// are free when the last handle is dropped.
     pub async fn close(&self) {
         self.store.close().await;
     }

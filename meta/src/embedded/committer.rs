@@ -124,6 +124,7 @@ pub(super) struct Committer {
 impl Committer {
     /// Commits until the queue is closed.
     pub(super) fn run(mut self) {
+        let _guard = FailOnPanic(Arc::clone(&self.queue));
         while let Some(batch) = self.queue.take() {
             if let Err(error) = self.commit_batch(batch) {
                 let reason = match error {
@@ -267,6 +268,18 @@ impl Committer {
             self.watches.check(&key, value.as_ref());
         }
         Ok(())
+    }
+}
+
+/// Should the thread panic, nobody waits for it for ever.
+struct FailOnPanic(Arc<CommitQueue>);
+
+impl Drop for FailOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Dropping what waits answers it: commit unknown.
+            drop(self.0.fail("its thread panicked"));
+        }
     }
 }
 

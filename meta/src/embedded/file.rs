@@ -65,3 +65,49 @@ impl Backend for FileBackend {
         self.file.sync_data()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{EmbeddedOptions, EmbeddedStore, Env, Meta};
+
+    fn open(path: &Path) -> Result<Meta, OpenError> {
+        let env = Env::default();
+        let store = EmbeddedStore::open(path, &EmbeddedOptions::default(), env.clone())?;
+        Ok(Meta::new(Arc::new(store), env, "test"))
+    }
+
+    #[tokio::test]
+    async fn a_file_is_kept_and_its_versions_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("meta");
+        let mut last = 0;
+        for n in 0..3_u8 {
+            let meta = open(&path).unwrap();
+            let tx = meta.begin();
+            let before = tx.get(b"k").await.unwrap();
+            assert_eq!(before.is_some(), n > 0);
+            tx.set("k", vec![n]).unwrap();
+            let version = tx.commit().await.unwrap().version;
+            assert!(version > last, "versions rise over restarts");
+            last = version;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_in_use_is_told_from_a_bad_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("meta");
+        let meta = open(&path).unwrap();
+        assert!(matches!(open(&path), Err(OpenError::Locked)));
+        meta.close().await;
+        drop(meta);
+        open(&path).unwrap();
+        std::fs::write(&path, b"no store at all, but long enough to look".repeat(300)).unwrap();
+        assert!(matches!(open(&path), Err(OpenError::Corrupt(_))));
+        let missing = folder.path().join("no/such/folder");
+        assert!(matches!(open(&missing), Err(OpenError::Io(_))));
+    }
+}

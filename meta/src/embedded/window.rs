@@ -140,3 +140,57 @@ impl Window {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn range() -> impl Strategy<Value = KeyRange> {
+        (0_u8..12, 0_u8..4).prop_map(|(begin, len)| KeyRange::new(vec![begin], vec![begin + len]))
+    }
+
+    proptest! {
+        /// The step function says what a list of all writes says.
+        #[test]
+        fn the_window_remembers_the_last_write_of_each_key(
+            writes in proptest::collection::vec(range(), 0..30),
+            reads in proptest::collection::vec(range(), 1..4),
+            forgotten in 0_u64..10,
+        ) {
+            let mut window = Window::new(0);
+            for (range, version) in writes.iter().zip(1_u64..) {
+                window.record(range, version);
+            }
+            window.forget(forgotten);
+            let bytes: usize = window.steps.keys().map(|key| key.len() + ENTRY_BYTES).sum();
+            prop_assert_eq!(bytes, window.bytes);
+            for version in 0_u64..=31 {
+                let conflicts = writes.iter().zip(1_u64..).any(|(write, at)| {
+                    at > version
+                        && reads.iter().any(|read| {
+                            (0_u8..16).any(|key| write.contains(&[key]) && read.contains(&[key]))
+                        })
+                });
+                let expected = match (version < forgotten, conflicts) {
+                    (true, _) => Verdict::TooOld,
+                    (false, true) => Verdict::Conflict,
+                    (false, false) => Verdict::Clean,
+                };
+                prop_assert_eq!(window.check(version, &reads), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_by_forgetting() {
+        let mut window = Window::new(0);
+        for n in 1..=100_000_u64 {
+            window.record(&KeyRange::key(&(n * 7).to_be_bytes()), n);
+            window.prune(Duration::ZERO, n);
+            assert!(window.bytes <= MAX_BYTES + 1_000);
+        }
+        assert_eq!(window.check(1, &[KeyRange::key(b"x")]), Verdict::TooOld);
+    }
+}

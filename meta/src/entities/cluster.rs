@@ -108,3 +108,42 @@ fn decode_cluster(value: Bytes) -> Result<Cluster, MetaError> {
         created_ms: message.created_ms,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::TestBed;
+
+    #[tokio::test]
+    async fn the_first_to_join_creates() {
+        let bed = TestBed::new();
+        for n in [1, 2] {
+            let cluster = bed
+                .meta
+                .transact(|tx| async move { join_or_create(&tx, Uuid::from_u128(n), 5).await })
+                .await
+                .unwrap();
+            assert_eq!(cluster.id, Uuid::from_u128(1));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unknown_level_is_refused() {
+        let bed = TestBed::new();
+        let tx = bed.meta.begin();
+        let newer = Cluster { id: Uuid::nil(), feature_level: 99, created_ms: 0 };
+        tx.set(key(&tx), encode_cluster(&newer)).unwrap();
+        let refused = join_or_create(&tx, Uuid::nil(), 0).await;
+        assert!(matches!(refused, Err(ClusterError::UnsupportedLevel { found: 99, .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn a_cluster_comes_back_as_it_was(id: u128, feature_level: u32, created_ms: i64) {
+            let cluster = Cluster { id: Uuid::from_u128(id), feature_level, created_ms };
+            prop_assert_eq!(decode_cluster(encode_cluster(&cluster)).unwrap(), cluster);
+        }
+    }
+}

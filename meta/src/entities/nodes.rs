@@ -139,3 +139,55 @@ pub async fn list(tx: &Transaction) -> Result<Vec<(NodeId, Node)>, MetaError> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::TestBed;
+
+    #[tokio::test]
+    async fn each_life_of_a_node_has_its_own_number() {
+        let bed = TestBed::new();
+        let node = Node {
+            state: NodeState::ReadWrite,
+            address: "localhost:1".to_owned(),
+            ..Node::default()
+        };
+        let node = &node;
+        for incarnation in 1..4 {
+            let registered = bed
+                .meta
+                .transact(|tx| async move { register(&tx, NodeId(7), node).await })
+                .await
+                .unwrap();
+            assert_eq!(registered.incarnation, incarnation);
+        }
+        let changed = bed
+            .meta
+            .transact(|tx| async move { set_state(&tx, NodeId(7), NodeState::Gone).await })
+            .await
+            .unwrap();
+        assert!(changed);
+        let tx = bed.meta.begin();
+        assert!(!set_state(&tx, NodeId(8), NodeState::Gone).await.unwrap());
+        let nodes = list(&tx).await.unwrap();
+        let [(NodeId(7), node)] = &nodes[..] else {
+            panic!("{nodes:?}");
+        };
+        assert_eq!((node.incarnation, node.state), (3, NodeState::Gone));
+    }
+
+    proptest! {
+        #[test]
+        fn a_node_comes_back_as_it_was(
+            incarnation: u64, state in 0_u32..5, address in ".{0,9}", rack in ".{0,9}",
+            started_ms: i64,
+        ) {
+            let state = NodeState::from_code(state).unwrap();
+            let node = Node { incarnation, state, address, rack, started_ms };
+            prop_assert_eq!(Node::decode(node.encode()).unwrap(), node);
+        }
+    }
+}

@@ -25,3 +25,31 @@ pub async fn allocate(tx: &Transaction, count: u32) -> Result<Range<i64>, MetaEr
     tx.set(key(tx), Bytes::copy_from_slice(&ids.end.to_le_bytes()))?;
     Ok(ids)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestBed;
+
+    #[tokio::test]
+    async fn blocks_never_overlap() {
+        let bed = TestBed::new();
+        let (a, b) = tokio::join!(
+            bed.meta.transact(|tx| async move { allocate(&tx, 10).await }),
+            bed.meta.transact(|tx| async move { allocate(&tx, 5).await }),
+        );
+        let mut blocks = [a.unwrap(), b.unwrap()];
+        blocks.sort_by_key(|block| block.start);
+        assert_eq!((blocks[0].start, blocks[0].end), (0, blocks[1].start));
+        assert_eq!(blocks[1].end, 15);
+    }
+
+    #[tokio::test]
+    async fn ids_are_positive_to_the_end() {
+        let bed = TestBed::new();
+        let tx = bed.meta.begin();
+        let last = u64::try_from(i64::MAX).unwrap();
+        tx.set(key(&tx), last.to_le_bytes().to_vec()).unwrap();
+        assert!(allocate(&tx, 1).await.is_err());
+    }
+}

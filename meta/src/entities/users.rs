@@ -102,3 +102,41 @@ impl User {
         Ok(Self { password_hash: message.password_hash, changed_ms: message.changed_ms })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{prop_assert_eq, proptest};
+
+    use super::*;
+    use crate::testing::TestBed;
+
+    #[tokio::test]
+    async fn users_come_and_go_and_tell() {
+        let bed = TestBed::new();
+        let user = User { password_hash: "$argon2".to_owned(), changed_ms: 1 };
+        let tx = bed.meta.begin();
+        assert!(!any(&tx).await.unwrap());
+        let watching = watch(&tx).await.unwrap();
+        tx.commit().await.unwrap();
+        let tx = bed.meta.begin();
+        put(&tx, "bo", &user).unwrap();
+        put(&tx, "al", &user).unwrap();
+        tx.commit().await.unwrap();
+        watching.changed().await.unwrap();
+        let tx = bed.meta.begin();
+        assert_eq!(get(&tx, "al").await.unwrap(), Some(user));
+        let names: Vec<_> = list(&tx).await.unwrap().into_iter().map(|u| u.0).collect();
+        assert_eq!(names, ["al", "bo"]);
+        assert!(remove(&tx, "al").await.unwrap());
+        assert!(!remove(&tx, "al").await.unwrap());
+        assert!(any(&tx).await.unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn a_user_comes_back_as_it_was(password_hash in ".{0,30}", changed_ms: i64) {
+            let user = User { password_hash, changed_ms };
+            prop_assert_eq!(User::decode(user.encode()).unwrap(), user);
+        }
+    }
+}

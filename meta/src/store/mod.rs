@@ -34,7 +34,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// [`MetaError::Unavailable`], [`MetaError::StoreFailed`].
     async fn snapshot(&self) -> Result<Arc<dyn Snapshot>, MetaError>;
 
-    /// Finishes the commits that are under way, refuses new ones and gives the store's files free.
+    /// Finishes the commits that are under way and refuses new ones. What the store holds of the
+    /// system (files, locks) goes with its last handle and snapshot.
     async fn close(&self);
 }
 

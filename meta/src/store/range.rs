@@ -142,3 +142,44 @@ impl RangeSet {
         self.ranges.iter().map(|(begin, end)| KeyRange::new(begin.clone(), end.clone()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn prefixes_end_where_the_next_begins() {
+        assert_eq!(after_prefix(b"a\xff\xff").unwrap(), &b"b"[..]);
+        assert_eq!(after_prefix(b"ab").unwrap(), &b"ac"[..]);
+        assert_eq!(after_prefix(b"\xff"), None);
+        assert_eq!(after_prefix(b""), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_set_of_ranges_is_a_set_of_keys(
+            ranges in proptest::collection::vec((0_u8..20, 0_u8..6), 0..20),
+            asked in (0_u8..20, 0_u8..6),
+        ) {
+            let range = |(begin, len)| KeyRange::new(vec![begin], vec![begin + len]);
+            let mut set = RangeSet::default();
+            let mut keys = std::collections::BTreeSet::new();
+            for (begin, len) in ranges {
+                set.insert(range((begin, len)));
+                keys.extend(begin..begin + len);
+            }
+            for key in 0_u8..30 {
+                prop_assert_eq!(set.contains(&[key]), keys.contains(&key));
+            }
+            let (begin, len) = asked;
+            let expected = keys.range(begin..begin + len).next().is_some();
+            prop_assert_eq!(set.intersects(&range(asked)), expected);
+            let parts: Vec<_> = set.iter().collect();
+            prop_assert!(parts.windows(2).all(|pair| pair[0].end < pair[1].begin));
+            let bytes: usize = parts.iter().map(|part| part.begin.len() + part.end.len()).sum();
+            prop_assert_eq!(bytes, set.byte_size());
+        }
+    }
+}
