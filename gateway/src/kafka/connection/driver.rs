@@ -1,0 +1,494 @@
+//! The loop of one connection.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::ApiKey;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::io::poll_read_buf;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::frames::Frames;
+use super::outbox::Outbox;
+use super::pending::{Pending, Pendings, Work};
+use crate::auth::Principal;
+use crate::kafka::broker::Broker;
+use crate::kafka::budget::{Queue, Share};
+use crate::kafka::data::ProduceAnswer;
+use crate::kafka::frame::{self, RequestHeader};
+use crate::kafka::route::{Outcome, Refusal, Request, Route, Run, Running};
+use crate::kafka::sasl;
+use crate::kafka::server::RouteTable;
+use crate::net::{Peer, Stream};
+
+/// The next request isn't begun while more than this waits to be written: a client that doesn't
+/// read holds up nobody but itself.
+const MAX_UNSENT_BYTES: usize = 256 * 1024;
+/// A request above this takes its share of the budget before it is read to its end.
+const FREE_BYTES: usize = 64 * 1024;
+/// No request but Produce has reason to be larger.
+const MAX_CONTROL_BYTES: usize = 16 * 1024 * 1024;
+/// At shutdown a connection has this long to answer what it has begun.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Serves a connection until it ends.
+pub(in crate::kafka) async fn run(
+    broker: Arc<Broker>,
+    routes: Arc<RouteTable>,
+    stream: Stream,
+    peer: Peer,
+    shutdown: CancellationToken,
+) {
+    let now = Instant::now();
+    let idle = Duration::from_millis(broker.config.connections_max_idle_ms);
+    let mut connection = Connection {
+        frames: Frames::new(broker.config.socket_request_max_bytes),
+        outbox: Outbox::default(),
+        pendings: Pendings::default(),
+        running: None,
+        budget: Queue::default(),
+        share: None,
+        principal: None,
+        expects_token: false,
+        is_closing: false,
+        needs_flush: false,
+        moved_at: now,
+        timer: Box::pin(sleep_until(now + idle)),
+        idle,
+        shutdown: Box::pin(shutdown.cancelled_owned()),
+        is_shut_down: false,
+        broker,
+        routes,
+        stream,
+        peer,
+    };
+    let end = poll_fn(|cx| connection.poll(cx)).await;
+    tracing::debug!(peer = %connection.peer.address, %end, "a Kafka connection ended");
+    // The client may be gone already.
+    let _ = connection.stream.shutdown().await;
+}
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the client closed it")]
+    Closed,
+    #[error("all is answered")]
+    Answered,
+    #[error("nothing moved for too long")]
+    Idle,
+    #[error("the stream failed: {0}")]
+    Stream(#[from] std::io::Error),
+    #[error("{0}")]
+    Size(#[from] super::frames::SizeError),
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    #[error("API {0} version {1} is not served")]
+    NotServed(i16, i16),
+    #[error("API {0:?} before authentication")]
+    NotAuthenticated(ApiKey),
+    #[error("a request of {0} bytes that is no Produce")]
+    TooLarge(usize),
+    #[error("a Produce without an answer failed")]
+    Silent,
+}
+
+/// The request whose turn it is.
+struct Turn {
+    correlation_id: i32,
+    tagged: bool,
+    api_key: i16,
+    is_barrier: bool,
+    may_wait: bool,
+    begun_at: Instant,
+    work: Running,
+    _share: Share,
+}
+
+struct Connection {
+    broker: Arc<Broker>,
+    routes: Arc<RouteTable>,
+    stream: Stream,
+    peer: Peer,
+    frames: Frames,
+    outbox: Outbox,
+    pendings: Pendings,
+    running: Option<Turn>,
+    /// The place in the queue for memory.
+    budget: Queue,
+    /// Memory for the request that arrives now.
+    share: Option<Share>,
+    principal: Option<Principal>,
+    /// The next frame is a SASL token without a header.
+    expects_token: bool,
+    is_closing: bool,
+    needs_flush: bool,
+    moved_at: Instant,
+    timer: Pin<Box<Sleep>>,
+    idle: Duration,
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    is_shut_down: bool,
+}
+
+impl Connection {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        match self.advance(cx) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(end)) | Err(end) => Poll::Ready(end),
+        }
+    }
+
+    fn advance(&mut self, cx: &mut Context<'_>) -> Result<Poll<End>, End> {
+        if !self.is_shut_down && self.shutdown.as_mut().poll(cx).is_ready() {
+            self.is_shut_down = true;
+            self.close();
+            self.moved_at = Instant::now();
+            self.idle = self.idle.min(FAREWELL);
+        }
+        loop {
+            let mut moved = self.poll_write(cx)?;
+            moved |= self.poll_running(cx)?;
+            if !self.is_closing {
+                moved |= self.poll_cut(cx)?;
+            }
+            if !self.is_closing && self.takes_more() {
+                moved |= self.poll_read(cx)?;
+            }
+            if !moved {
+                break;
+            }
+        }
+        if self.is_closing
+            && self.running.is_none()
+            && self.pendings.is_empty()
+            && self.outbox.is_empty()
+            && !self.needs_flush
+        {
+            return Ok(Poll::Ready(End::Answered));
+        }
+        self.poll_timer(cx)
+    }
+
+    /// Nothing more is read; what was begun is answered, but nothing is waited for.
+    fn close(&mut self) {
+        self.is_closing = true;
+        self.pendings.drop_waiting();
+        if self.running.as_ref().is_some_and(|turn| turn.may_wait) {
+            self.running = None;
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut moved = false;
+        while !self.outbox.is_empty() {
+            let Poll::Ready(written) = self.outbox.poll_write(&mut self.stream, cx)? else {
+                return Ok(moved);
+            };
+            self.broker.metrics.bytes_out.add(u64::try_from(written).unwrap_or(0));
+            self.moved_at = Instant::now();
+            self.needs_flush = true;
+            moved = true;
+        }
+        if self.needs_flush && Pin::new(&mut self.stream).poll_flush(cx)?.is_ready() {
+            self.needs_flush = false;
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    fn poll_running(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut moved = false;
+        loop {
+            if self.running.is_none() {
+                if self.outbox.len() > MAX_UNSENT_BYTES {
+                    return Ok(moved);
+                }
+                let Some(pending) = self.pendings.pop() else { return Ok(moved) };
+                self.running = Some(self.begin(pending)?);
+                moved = true;
+            }
+            let Some(turn) = &mut self.running else { return Ok(moved) };
+            let Poll::Ready(outcome) = turn.work.as_mut().poll(cx) else { return Ok(moved) };
+            let Some(turn) = self.running.take() else { return Ok(moved) };
+            moved = true;
+            self.answer(turn, outcome?)?;
+        }
+    }
+
+    fn begin(&self, pending: Pending) -> Result<Turn, End> {
+        let begun_at = match pending.work {
+            Work::Begun(_) => pending.read_at,
+            _ => Instant::now(),
+        };
+        let broker = self.broker.clone();
+        let work: Running = match pending.work {
+            Work::Begun(produce) => finish(*produce),
+            Work::Token(token) => {
+                let peer = self.peer.clone();
+                Box::pin(async move {
+                    Ok(match sasl::verify(&broker, &token, &peer).await {
+                        Ok(principal) => Outcome::Authenticated(Default::default(), principal),
+                        Err(_) => Outcome::Close,
+                    })
+                })
+            }
+            Work::Request(request) => {
+                let route = self
+                    .route(request.api as i16)
+                    .ok_or(End::NotServed(request.api as i16, request.version))?;
+                self.check_authenticated(route)?;
+                match &route.run {
+                    Run::Produce => {
+                        let begun = self.broker.data.start_produce(request.version, &request.body);
+                        finish(begun.map_err(Refusal::from)?)
+                    }
+                    Run::Call(call) => call(broker, request),
+                }
+            }
+        };
+        Ok(Turn {
+            correlation_id: pending.correlation_id,
+            tagged: pending.tagged,
+            api_key: pending.api_key,
+            is_barrier: pending.is_barrier,
+            may_wait: pending.may_wait,
+            begun_at,
+            work,
+            _share: pending.share,
+        })
+    }
+
+    fn answer(&mut self, turn: Turn, outcome: Outcome) -> Result<(), End> {
+        let took = turn.begun_at.elapsed();
+        if turn.api_key == ApiKey::Produce as i16 {
+            self.broker.metrics.produce.record(took);
+        } else if turn.api_key == ApiKey::Fetch as i16 {
+            self.broker.metrics.fetch.record(took);
+        }
+        let body = match outcome {
+            Outcome::Body(body) => body,
+            Outcome::Silent => return Ok(()),
+            Outcome::Close => return Err(End::Silent),
+            Outcome::LastBody(body) => {
+                self.close();
+                body
+            }
+            Outcome::Authenticated(body, principal) => {
+                self.principal = Some(principal);
+                if turn.api_key == TOKEN {
+                    self.outbox.push_bare(&[]);
+                    return Ok(());
+                }
+                body
+            }
+            Outcome::Handshaken(body, is_bare) => {
+                self.expects_token = is_bare;
+                body
+            }
+        };
+        let len = body.len();
+        if self.outbox.push(turn.correlation_id, turn.tagged, body) {
+            Ok(())
+        } else {
+            Err(End::TooLarge(len))
+        }
+    }
+
+    fn takes_more(&self) -> bool {
+        let config = &self.broker.config;
+        self.pendings.len() < config.max_inflight_requests.max(1)
+            && (self.pendings.is_empty() || self.pendings.bytes() < config.max_inflight_bytes)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if self.frames.needs_share(FREE_BYTES)? && self.share.is_none() {
+            // Its memory is waited for.
+            return Ok(false);
+        }
+        let stream = Pin::new(&mut self.stream);
+        match poll_read_buf(stream, cx, self.frames.room()) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0)) => {
+                if self.pendings.is_empty() && self.running.is_none() {
+                    return Err(End::Closed);
+                }
+                self.close();
+                Ok(true)
+            }
+            Poll::Ready(Ok(read)) => {
+                self.broker.metrics.bytes_in.add(u64::try_from(read).unwrap_or(0));
+                self.moved_at = Instant::now();
+                Ok(true)
+            }
+            Poll::Ready(Err(error)) => Err(error.into()),
+        }
+    }
+
+    /// Cuts requests from what was read.
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut moved = false;
+        while self.takes_more() && !self.is_handshaking() {
+            let Some(size) = self.frames.size()? else { break };
+            if size > MAX_CONTROL_BYTES && !self.frames.peek().starts_with(&[0, 0]) {
+                if self.frames.peek().len() < 2 {
+                    break;
+                }
+                self.broker.metrics.refused_requests.add(1);
+                return Err(End::TooLarge(size));
+            }
+            let is_whole = self.frames.has_next()?;
+            if self.share.is_none() && (is_whole || self.frames.needs_share(FREE_BYTES)?) {
+                match self.broker.budget.poll_take(size, &mut self.budget, cx) {
+                    Poll::Ready(share) => self.share = share,
+                    Poll::Pending => break,
+                }
+                if self.share.is_none() {
+                    return Err(End::Closed);
+                }
+                moved = true;
+            }
+            if !is_whole {
+                break;
+            }
+            let (Some(frame), Some(share)) = (self.frames.next()?, self.share.take()) else {
+                break;
+            };
+            moved = true;
+            if let Err(end) = self.take(frame, share) {
+                self.broker.metrics.refused_requests.add(1);
+                return Err(end);
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Queues a request; begins it if it is a Produce that nothing stands before.
+    fn take(&mut self, frame: Bytes, share: Share) -> Result<(), End> {
+        let bytes = frame.len();
+        let read_at = Instant::now();
+        if std::mem::take(&mut self.expects_token) {
+            self.pendings.push(Pending {
+                correlation_id: 0,
+                tagged: false,
+                api_key: TOKEN,
+                is_barrier: true,
+                may_wait: false,
+                work: Work::Token(frame),
+                bytes,
+                share,
+                read_at,
+            });
+            return Ok(());
+        }
+        let (header, body) = frame::parse_header(&frame).map_err(Refusal::from)?;
+        self.broker.metrics.request(header.api_key);
+        let (api, route) = self.served(&header)?;
+        let tagged = api != ApiKey::ApiVersions && api.response_header_version(header.version) > 0;
+        let is_produce = matches!(route.run, Run::Produce);
+        let (is_barrier, may_wait) = (route.is_barrier, route.may_wait);
+        let may_begin = is_produce
+            && !self.pendings.has_barrier()
+            && !self.running.as_ref().is_some_and(|turn| turn.is_barrier);
+        let work = if may_begin {
+            self.check_authenticated(route)?;
+            let begun = self.broker.data.start_produce(header.version, &body);
+            Work::Begun(Box::new(begun.map_err(Refusal::from)?))
+        } else {
+            Work::Request(Request {
+                api,
+                version: header.version,
+                client_id: header.client_id.unwrap_or_default(),
+                body,
+                peer: self.peer.clone(),
+            })
+        };
+        self.pendings.push(Pending {
+            correlation_id: header.correlation_id,
+            tagged,
+            api_key: header.api_key,
+            is_barrier,
+            may_wait,
+            work,
+            bytes,
+            share,
+            read_at,
+        });
+        Ok(())
+    }
+
+    fn served(&self, header: &RequestHeader) -> Result<(ApiKey, &Route), End> {
+        let refused = || End::NotServed(header.api_key, header.version);
+        let api = ApiKey::try_from(header.api_key).map_err(|()| refused())?;
+        let route = self.route(header.api_key).ok_or_else(refused)?;
+        let versions = frame::served_versions(api).ok_or_else(refused)?;
+        // ApiVersions answers an unknown version of itself (KIP-511).
+        if versions.contains(&header.version) || api == ApiKey::ApiVersions {
+            Ok((api, route))
+        } else {
+            Err(refused())
+        }
+    }
+
+    fn route(&self, api_key: i16) -> Option<&Route> {
+        self.routes.get(usize::try_from(api_key).ok()?)?.as_ref()
+    }
+
+    fn check_authenticated(&self, route: &Route) -> Result<(), End> {
+        let may = route.is_open || self.principal.is_some() || !self.broker.auth.is_required();
+        if may { Ok(()) } else { Err(End::NotAuthenticated(route.api)) }
+    }
+
+    /// What the next frame is depends on a handshake or token that isn't through yet.
+    fn is_handshaking(&self) -> bool {
+        let undecided = |key: i16| key == ApiKey::SaslHandshake as i16 || key == TOKEN;
+        self.running.as_ref().is_some_and(|turn| undecided(turn.api_key))
+            || self.pendings.any(|pending| undecided(pending.api_key))
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<Poll<End>, End> {
+        loop {
+            let is_busy = self.running.is_some() || !self.pendings.is_empty();
+            let is_stalled = !is_busy && !self.is_closing && self.frames.is_partial();
+            let allowed = if is_stalled {
+                self.idle.min(Duration::from_millis(self.broker.config.request_stall_ms))
+            } else {
+                self.idle
+            };
+            let deadline = self.moved_at + allowed;
+            // Moved on lazily when it fires; at once only where it would fire too late.
+            if deadline < self.timer.deadline() {
+                self.timer.as_mut().reset(deadline);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Ok(Poll::Pending);
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                let waits_for_us = is_busy && self.outbox.is_empty() && !self.is_shut_down;
+                if !waits_for_us {
+                    return Ok(Poll::Ready(End::Idle));
+                }
+                self.moved_at = now;
+            }
+            self.timer.as_mut().reset(self.moved_at + allowed);
+        }
+    }
+}
+
+/// Stands for a bare SASL token where an API key is expected.
+const TOKEN: i16 = -1;
+
+fn finish(produce: crate::kafka::data::Produce) -> Running {
+    Box::pin(async move {
+        Ok(match produce.finish().await {
+            ProduceAnswer::Body(body) => Outcome::Body(body),
+            ProduceAnswer::Silent => Outcome::Silent,
+            ProduceAnswer::Close => Outcome::Close,
+        })
+    })
+}
