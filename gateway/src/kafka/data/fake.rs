@@ -48,6 +48,7 @@ pub(crate) struct FakeLogs {
     appends: Mutex<Vec<Append>>,
     refuse: Mutex<Option<AppendError>>,
     hold: Mutex<bool>,
+    is_mute: Mutex<bool>,
     /// Reads so far.
     pub(crate) reads: AtomicUsize,
 }
@@ -136,7 +137,17 @@ impl FakeLogs {
         self.logs.lock().get(&LogId(log)).unwrap().observers.len()
     }
 
+    /// Tells observers nothing for a while, and all at its end.
+    pub(crate) fn mute(&self, is_mute: bool) {
+        *self.is_mute.lock() = is_mute;
+        let logs: Vec<_> = self.logs.lock().keys().copied().collect();
+        logs.into_iter().for_each(|log| self.tell(log));
+    }
+
     fn tell(&self, log: LogId) {
+        if *self.is_mute.lock() {
+            return;
+        }
         let (observers, bounds) = {
             let logs = self.logs.lock();
             let fake = logs.get(&log).unwrap();

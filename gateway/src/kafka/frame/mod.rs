@@ -14,6 +14,8 @@ mod versions;
 mod walk;
 
 #[cfg(test)]
+pub(crate) mod random;
+#[cfg(test)]
 mod tests;
 
 pub use header::{RequestHeader, parse_header};

@@ -25,11 +25,24 @@ struct Teller(Mutex<News>);
 
 impl LogObserver for Teller {
     fn advanced(&self, _log: LogId, bounds: Bounds) {
-        self.tell(|news| news.bounds = Some(bounds));
+        self.tell(|news| news.advance(bounds));
     }
 
     fn ended(&self, _log: LogId) {
         self.tell(|news| news.ended = true);
+    }
+}
+
+impl News {
+    /// Takes bounds that may be older than those asked for meanwhile: offsets never go back.
+    fn advance(&mut self, bounds: Bounds) {
+        let before = self.bounds.unwrap_or(bounds);
+        self.bounds = Some(Bounds {
+            start: bounds.start.max(before.start),
+            committed: bounds.committed.max(before.committed),
+            stable: bounds.stable.max(before.stable),
+            leader_epoch: bounds.leader_epoch.max(before.leader_epoch),
+        });
     }
 }
 
@@ -70,6 +83,14 @@ impl Feed {
     pub(super) fn bounds(&self) -> Option<Bounds> {
         let news = self.teller.0.lock();
         if news.ended { None } else { news.bounds }
+    }
+
+    /// Asks the log itself, whose news may lag behind what a client has heard elsewhere.
+    pub(super) async fn ask(&self, log: &dyn LogClient) -> Result<Bounds, LogError> {
+        let bounds = log.bounds(self.log).await?;
+        let mut news = self.teller.0.lock();
+        news.advance(bounds);
+        Ok(news.bounds.unwrap_or(bounds))
     }
 
     /// Has `waiter` notified once by what comes after the news that `seen` was. `false`: there is
@@ -117,7 +138,7 @@ impl Feeds {
         let observation = self.log.observe(log, teller.clone()).await?;
         if teller.0.lock().bounds.is_none() {
             let bounds = self.log.bounds(log).await?;
-            teller.0.lock().bounds.get_or_insert(bounds);
+            teller.0.lock().advance(bounds);
         }
         let feed = Arc::new(Feed { log, teller, _observation: observation });
         Ok(self.followed.lock().keep(feed))

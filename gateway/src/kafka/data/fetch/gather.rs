@@ -122,9 +122,12 @@ impl Entry {
         plane: &DataPlane,
         gathering: &mut Gathering,
     ) -> Result<(), ResponseError> {
-        let (log, bounds) = self.follow(plane).await?;
+        let (feed, mut bounds) = self.follow(plane).await?;
         if self.seen == Some(bounds) {
             return Ok(());
+        }
+        if u64::try_from(self.next).is_ok_and(|next| next > bounds.committed) {
+            bounds = feed.ask(plane.log()).await.map_err(|error| self.of_log(&error))?;
         }
         self.see(bounds);
         if self.wanted.leader_epoch >= 0 && epoch(bounds) < self.wanted.leader_epoch {
@@ -137,7 +140,7 @@ impl Entry {
         }
         let mut next = from;
         while next < limit && !self.is_full {
-            next = self.read_on(plane, gathering, log, next).await?;
+            next = self.read_on(plane, gathering, feed.log(), next).await?;
             self.next = offset(next);
         }
         Ok(())
@@ -220,23 +223,27 @@ impl Entry {
         }
     }
 
-    /// The log and its offsets, found once and then held.
-    async fn follow(&mut self, plane: &DataPlane) -> Result<(LogId, Bounds), ResponseError> {
+    fn of_log(&self, error: &LogError) -> ResponseError {
+        match error {
+            LogError::NoSuchLog => self.wanted.topic.unknown(),
+            error => errors::of_log(error),
+        }
+    }
+
+    /// The log's feed, found once and then held, and its news.
+    async fn follow(&mut self, plane: &DataPlane) -> Result<(Arc<Feed>, Bounds), ResponseError> {
         if let Some(feed) = &self.feed {
             if let Some(bounds) = feed.bounds() {
-                return Ok((feed.log(), bounds));
+                return Ok((feed.clone(), bounds));
             }
             self.feed = None; // it has ended; its topic may exist again
         }
         let topic = self.wanted.topic.find(plane.topics());
         let log = self.wanted.topic.log(topic.as_deref(), self.wanted.partition)?;
-        let feed = plane.feeds().get(log).await.map_err(|error| match error {
-            LogError::NoSuchLog => self.wanted.topic.unknown(),
-            error => errors::of_log(&error),
-        })?;
+        let feed = plane.feeds().get(log).await.map_err(|error| self.of_log(&error))?;
         let bounds = feed.bounds().ok_or_else(|| self.wanted.topic.unknown())?;
-        self.feed = Some(feed);
-        Ok((log, bounds))
+        self.feed = Some(feed.clone());
+        Ok((feed, bounds))
     }
 }
 

@@ -12,10 +12,13 @@ use kafka_protocol::messages::{ApiKey, FetchRequest, FetchResponse, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use tokio::time::Instant;
 
+use super::request::Wanted;
 use crate::kafka::data::fake::{FakeLogs, batch, flat, id_of, plane, plane_with, topic};
+use crate::kafka::data::topic::TopicKey;
 use crate::kafka::data::{DataLimits, DataPlane};
 use crate::kafka::frame;
 use crate::records::{BatchHeader, OpenBatch};
+use crate::topics::Topics;
 use interflow_logstore::{Append, AppendKind, LogClient, LogId};
 
 fn name(name: &str) -> TopicName {
@@ -289,6 +292,22 @@ async fn k8_offsets_out_of_range_and_leader_epochs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn k8_an_offset_that_the_client_heard_of_first_is_in_range() {
+    let logs = FakeLogs::new([1]);
+    let plane = plane(&logs, [topic("t", &[1], &[])]);
+    fetch(&plane, 12, &request(12, &[("t", &[(0, 0)])])).await;
+    logs.mute(true);
+    append(&logs, 1, &["a"]).await;
+    let wanted = request(12, &[("t", &[(0, 1)])]).with_max_wait_ms(60_000);
+    let fetching = fetch(&plane, 12, &wanted);
+    let mut fetching = std::pin::pin!(fetching);
+    assert!(futures_util::poll!(fetching.as_mut()).is_pending());
+    logs.mute(false);
+    append(&logs, 1, &["b"]).await;
+    assert_eq!(values(partitions(&fetching.await)[0].1), own(&[(1, "b")]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deleted_log_ends_the_wait() {
     let logs = FakeLogs::new([1]);
     let plane = plane(&logs, [topic("t", &[1], &[])]);
@@ -455,5 +474,45 @@ async fn no_partition_starves_in_a_session() {
     for (epoch, expected) in [(1, 1), (2, 2), (3, 0)] {
         let next = in_session(request(12, &[]), id, epoch).with_max_bytes(1);
         assert_eq!(with_data(&fetch(&plane, 12, &next).await), [expected]);
+    }
+}
+
+#[test]
+fn any_request_reads_as_kafka_protocol_reads_it() {
+    let mut rng = frame::random::rng();
+    let topics = Topics::fixed([]);
+    let key = |version, topic: &TopicName, id: uuid::Uuid| {
+        if version >= 13 { TopicKey::Id(id) } else { TopicKey::Name(topic.as_str().into()) }
+    };
+    let size = |value| usize::try_from(value).unwrap_or(0);
+    for version in frame::served_versions(ApiKey::Fetch).unwrap() {
+        for _ in 0..200 {
+            let body = frame::random::random_body(ApiKey::Fetch, version, &mut rng);
+            let theirs = FetchRequest::decode(&mut body.clone(), version).unwrap();
+            let ours = super::request::read(version, &body, &topics).unwrap();
+            assert_eq!(ours.max_wait.as_millis(), size(theirs.max_wait_ms) as u128);
+            assert_eq!(ours.min_bytes, size(theirs.min_bytes));
+            assert_eq!(ours.max_bytes, size(theirs.max_bytes));
+            assert_eq!(ours.read_committed, theirs.isolation_level == 1);
+            assert_eq!(ours.session_id, theirs.session_id);
+            assert_eq!(ours.session_epoch, theirs.session_epoch);
+            let wanted = theirs.topics.iter().flat_map(|topic| {
+                let key = key(version, &topic.topic, topic.topic_id);
+                topic.partitions.iter().map(move |p| {
+                    let max_bytes = size(p.partition_max_bytes);
+                    (key.clone(), p.partition, p.current_leader_epoch, p.fetch_offset, max_bytes)
+                })
+            });
+            let read = ours.wanted.into_iter().map(|wanted| {
+                let Wanted { topic, partition, leader_epoch, offset, max_bytes } = wanted;
+                (topic, partition, leader_epoch, offset, max_bytes)
+            });
+            assert_eq!(read.collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
+            let forgotten = theirs.forgotten_topics_data.iter().flat_map(|topic| {
+                let key = key(version, &topic.topic, topic.topic_id);
+                topic.partitions.iter().map(move |partition| (key.clone(), *partition))
+            });
+            assert_eq!(ours.forgotten, forgotten.collect::<Vec<_>>());
+        }
     }
 }

@@ -333,3 +333,48 @@ async fn an_append_that_takes_too_long_is_answered_as_timed_out() {
     let answer = produce(&plane, batch(&["a"]).bytes).await;
     assert_eq!(error(&answer), Some(ResponseError::RequestTimedOut));
 }
+
+/// What a request says, written down.
+struct Said(Vec<String>);
+
+impl request::Visitor for Said {
+    fn topic(&mut self, topic: request::Named<'_>, partitions: usize) {
+        let topic = match topic {
+            request::Named::Name(name) => name.to_owned(),
+            request::Named::Id(id) => id.to_string(),
+        };
+        self.0.push(format!("{topic} {partitions}"));
+    }
+
+    fn partition(&mut self, index: i32, records: Option<Bytes>) {
+        self.0.push(format!("{index} {records:?}"));
+    }
+}
+
+#[test]
+fn any_request_reads_as_kafka_protocol_reads_it() {
+    let mut rng = frame::random::rng();
+    for version in frame::served_versions(ApiKey::Produce).unwrap() {
+        for _ in 0..200 {
+            let body = frame::random::random_body(ApiKey::Produce, version, &mut rng);
+            let theirs = ProduceRequest::decode(&mut body.clone(), version).unwrap();
+            let ours = request::walk(version, &body, |preamble| {
+                assert_eq!((preamble.acks, preamble.timeout_ms), (theirs.acks, theirs.timeout_ms));
+                Said(Vec::new())
+            });
+            let mut expected = Vec::new();
+            for topic in theirs.topic_data {
+                let name =
+                    if version >= 13 { topic.topic_id.to_string() } else { topic.name.to_string() };
+                expected.push(format!("{name} {}", topic.partition_data.len()));
+                let partitions = topic.partition_data.into_iter();
+                expected.extend(partitions.map(|p| format!("{} {:?}", p.index, p.records)));
+            }
+            assert_eq!(ours.unwrap().0, expected);
+            // Cut anywhere, it is refused and starts nothing.
+            let cut = body.slice(..body.len() / 2);
+            let plane = plane(&FakeLogs::new([]), []);
+            assert!(plane.start_produce(version, &cut).is_err());
+        }
+    }
+}
