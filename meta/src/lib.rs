@@ -10,9 +10,50 @@
 //!   embedded (redb on a Backend)                      later: foundationdb, remote
 //! ```
 //!
-//! Reads see one version of everything; a commit is made whole or not at all, and fails with a
-//! retryable conflict if another changed what was read. After
-//! [`CommitUnknown`](MetaError::CommitUnknown) nobody knows yet: transactions are idempotent.
+//! - A transaction reads *one version* of everything, with its own writes on top.
+//! - Its commit is made whole or not at all, durably, and fails with a retryable
+//!   [`Conflict`](MetaError::Conflict) if another changed what it read. So what commits is
+//!   serializable, and there are no locks.
+//! - After [`CommitUnknown`](MetaError::CommitUnknown) nobody knows whether it was made:
+//!   transactions are idempotent, by a token or an id that is drawn outside of the retry loop.
+//! - Limits are FoundationDB's on every store: keys of 10,000 bytes, values of 100,000, and
+//!   10,000,000 bytes and 5 s a transaction. So large answers come in pages, of several transactions.
+//! - Who waits for a change *watches* a key; nothing polls.
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use interflow_meta::{EmbeddedStore, Env, Meta, MetaError, groups, producers};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let env = Env::default();
+//! let store = EmbeddedStore::in_memory(env.clone())?; // or EmbeddedStore::open(path, …)
+//! let meta = Meta::new(Arc::new(store), env, "interflow");
+//!
+//! let ids = meta
+//!     .transact(|tx| async move { producers::allocate(&tx, 1_000).await })
+//!     .await?;
+//! assert_eq!(ids, 0..1_000);
+//!
+//! // Several steps, one commit. What the closure borrows it may use in every attempt.
+//! let offset = groups::CommittedOffset { offset: 42, ..Default::default() };
+//! let offsets = &[("orders".to_owned(), 0, offset)];
+//! meta.transact(|tx| async move {
+//!     if groups::metadata(&tx, "", "billing").await?.is_none() {
+//!         groups::put_metadata(&tx, "", "billing", &groups::GroupMetadata::default())?;
+//!     }
+//!     groups::commit_offsets(&tx, "", "billing", offsets)
+//! })
+//! .await?;
+//!
+//! // Reads alone need no retry loop.
+//! let tx = meta.begin();
+//! assert_eq!(groups::all_offsets(&tx, "", "billing").await?, offsets);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! An entity's error type implements [`TransactError`], so that the retry loop finds meta's own
+//! errors in it.
 
 mod embedded;
 mod entities;

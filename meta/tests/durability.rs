@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use interflow_meta::{EmbeddedOptions, EmbeddedStore, Env, FaultDisk, KeyRange, Meta, MetaError};
+use interflow_meta::{
+    Backend, EmbeddedOptions, EmbeddedStore, Env, FaultDisk, KeyRange, MemoryBackend, Meta,
+    MetaError, OpenError,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -181,4 +184,51 @@ async fn a_failed_sync_ends_writing_but_not_reading() {
     let meta = open(&disk).unwrap();
     let mut progress = BTreeMap::from([(0, Progress { acked: 1, begun: 2 })]);
     check(&meta, &mut progress).await.unwrap();
+}
+
+/// A flipped bit is told when the store is opened; what opens is complete.
+#[tokio::test]
+async fn damage_is_told_and_never_served() {
+    const ROWS: u64 = 300;
+    let env = Env::default();
+    let options = EmbeddedOptions::default();
+    let backend = Arc::new(MemoryBackend::default());
+    let open = || {
+        let store = EmbeddedStore::open_on(
+            Arc::clone(&backend) as Arc<dyn Backend>,
+            &options,
+            env.clone(),
+        )?;
+        Ok::<_, OpenError>(Meta::new(Arc::new(store), env.clone(), "test"))
+    };
+    let meta = open().unwrap();
+    for n in 0..ROWS {
+        write(&meta, 0, n, 500).await.unwrap();
+    }
+    meta.close().await;
+    drop(meta);
+    let mut random = StdRng::seed_from_u64(7);
+    let clean = backend.contents();
+    let mut told = 0;
+    for round in 0..200 {
+        // Round 0 is the control: nothing flipped, everything there.
+        if round > 0 {
+            let place = random.random_range(0..u64::try_from(clean.len()).unwrap());
+            let mut byte = [0];
+            backend.read(place, &mut byte).unwrap();
+            byte[0] ^= 1 << random.random_range(0..8);
+            backend.write(place, &byte).unwrap();
+        }
+        match open() {
+            Err(OpenError::Corrupt(_)) => told += 1,
+            Err(other) => panic!("round {round}: {other}"),
+            Ok(meta) => {
+                let mut progress = BTreeMap::from([(0, Progress { acked: ROWS, begun: ROWS })]);
+                check(&meta, &mut progress).await.unwrap();
+                meta.close().await;
+            }
+        }
+        backend.restore(&clean);
+    }
+    assert!(told > 20, "only {told} of 199 flips were noticed");
 }

@@ -12,6 +12,19 @@ pub struct MemoryBackend {
     bytes: RwLock<Vec<u8>>,
 }
 
+impl MemoryBackend {
+    /// A copy of all bytes.
+    #[must_use]
+    pub fn contents(&self) -> Vec<u8> {
+        self.bytes.read().clone()
+    }
+
+    /// Puts other bytes in the place of all.
+    pub fn restore(&self, bytes: &[u8]) {
+        bytes.clone_into(&mut self.bytes.write());
+    }
+}
+
 /// Where `len` bytes from `offset` lie; an error when that can't be addressed.
 pub(super) fn span(offset: u64, len: usize) -> io::Result<std::ops::Range<usize>> {
     usize::try_from(offset)

@@ -85,8 +85,8 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Opens or creates the store in the file at `path`. Blocks; after an unclean stop it reads the
-    /// whole file.
+    /// Opens or creates the store in the file at `path`. Blocks: it reads the whole file and verifies
+    /// it.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -118,6 +118,9 @@ impl EmbeddedStore {
         }
         let database = Database::builder()
             .set_cache_size(options.cache_bytes)
+            // Every page is read and its checksum verified, also after a clean stop: damage is told
+            // here, where otherwise redb may trust it or panic later.
+            .set_check_integrity_on_open(true)
             .create_with_backend(backend::ForRedb(Arc::clone(&backend)))
             .map_err(|error| match error {
                 DatabaseError::DatabaseAlreadyOpen => OpenError::Locked,
