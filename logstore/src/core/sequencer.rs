@@ -26,6 +26,9 @@ use crate::{AppendError, AppendKey};
 /// to another record.
 pub(crate) const MAX_AHEAD: u64 = 1 << 20;
 
+/// Entries for which an idle sequencer keeps room.
+const KEPT_CAPACITY: usize = 64;
+
 /// How many copies an entry has, and how many make it committed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quorum {
@@ -200,6 +203,11 @@ impl<T> Sequencer<T> {
         !self.journaling.is_empty()
     }
 
+    /// How many entries this node's journal hasn't said to be durable.
+    pub(crate) fn journaling(&self) -> u64 {
+        self.journaling.len() as u64
+    }
+
     /// The position of the first entry that isn't durable.
     pub(crate) fn first_position(&self) -> Option<Position> {
         self.journaling.front().map(|entry| entry.position)
@@ -224,6 +232,10 @@ impl<T> Sequencer<T> {
         if let Some(end) = end {
             self.replica_durable(0, end);
         }
+        // A burst's room isn't kept: there may be many logs.
+        if self.journaling.is_empty() && self.journaling.capacity() > KEPT_CAPACITY {
+            self.journaling.shrink_to(KEPT_CAPACITY);
+        }
         before.saturating_sub(self.journaling.len()) as u64
     }
 
@@ -241,7 +253,11 @@ impl<T> Sequencer<T> {
         if *until > self.committed {
             return None;
         }
-        self.waiting.pop_front().map(|(_, waiter, answer)| (waiter, answer))
+        let next = self.waiting.pop_front().map(|(_, waiter, answer)| (waiter, answer));
+        if self.waiting.is_empty() && self.waiting.capacity() > KEPT_CAPACITY {
+            self.waiting.shrink_to(KEPT_CAPACITY);
+        }
+        next
     }
 
     /// All who still wait: the log ended for them.

@@ -35,13 +35,22 @@ pub(super) enum Work {
     Roll,
 }
 
+/// What a log on the list of those that wait for the journal waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listing {
+    /// That this position, its first that isn't, becomes durable.
+    Durable(Position),
+    /// Room: any report after this many.
+    Room(u64),
+}
+
 /// What is to be done once the log's lock is released.
 #[derive(Default)]
 pub(super) struct Effects {
     pub(super) replies: SmallVec<[(AppendReply, AppendResult); 2]>,
     pub(super) work: Option<Work>,
-    /// The log has entries in the journal now: put it on the list.
-    pub(super) is_to_list: Option<Position>,
+    /// The log waits for the journal now: put it on the list.
+    pub(super) listing: Option<Listing>,
     pub(super) calls: bool,
 }
 
@@ -64,8 +73,8 @@ impl Effects {
         if let Some(work) = self.work {
             inner.start(work, log);
         }
-        if let Some(position) = self.is_to_list {
-            inner.progress.enlist(log, position);
+        if let Some(listing) = self.listing {
+            inner.progress.enlist(log, listing);
         }
     }
 }
@@ -104,19 +113,19 @@ impl Log {
         effects.run(inner, self);
     }
 
-    /// The journal went on. Says whether the log still has entries that aren't durable.
+    /// The journal went on. Says whether the log still waits for it.
     pub(super) fn complete(self: &Arc<Self>, inner: &Arc<Inner>) -> bool {
         let mut effects = Effects::default();
         let is_listed;
         {
             let mut state = self.state.lock();
+            // Whoever comes to wait during this call is put back by the caller.
+            state.is_listed = true;
             if let Some(position) = inner.progress.durable_position() {
                 state.complete(inner, position, &mut effects);
             }
-            is_listed = state
-                .ready()
-                .and_then(|ready| ready.active())
-                .is_some_and(|active| active.sequencer.is_journaling());
+            state.retry_blocked(self, inner, &mut effects);
+            is_listed = state.waits_for_the_journal();
             state.is_listed = is_listed;
             effects.calls = state.wants_calls();
         }
@@ -130,7 +139,7 @@ impl Log {
         let mut effects = Effects::default();
         {
             let mut state = self.state.lock();
-            for (_, reply) in state.take_waiting() {
+            for (_, reply) in state.take_waiting(inner) {
                 effects.refuse(reply, refusal.clone());
             }
             if let Some(active) = state.active_mut() {
@@ -157,6 +166,7 @@ impl State {
             && let Writer::Active(active) = &mut ready.writer
             && active.stage == Stage::Open
         {
+            let reports = inner.progress.reports();
             let policy = roll_policy(inner, ready.policy.segment_bytes, ready.policy.segment_ms);
             let start = ready.trim.max(ready.chain.first_base());
             match active.take(log, inner, &policy, append, reply, effects) {
@@ -165,6 +175,10 @@ impl State {
                     active.stage = Stage::Draining;
                     self.wait(inner, append, reply, effects);
                     self.roll_if_drained(effects);
+                }
+                Taken::NoRoom(append, reply) => {
+                    self.wait(inner, append, reply, effects);
+                    self.list(Listing::Room(reports), effects);
                 }
             }
             return;
@@ -176,13 +190,40 @@ impl State {
     /// Puts an append behind those that wait.
     fn wait(&mut self, inner: &Inner, append: Append, reply: AppendReply, effects: &mut Effects) {
         let bytes = append.batch.len();
-        if self.waiting_bytes.saturating_add(bytes) > inner.config.max_waiting_bytes {
+        if self.waiting_bytes.saturating_add(bytes) > inner.config.max_waiting_bytes
+            || !inner.waiting.acquire(bytes)
+        {
             self.refused(&append, inner);
             effects.refuse(reply, AppendError::Busy);
             return;
         }
         self.waiting_bytes += bytes;
         self.waiting.push_back((append, reply));
+    }
+
+    /// An append that waited was let in.
+    fn waited(&mut self, inner: &Inner, bytes: usize) {
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
+        inner.waiting.release(bytes);
+    }
+
+    /// Puts the log on the list of those that wait for the journal.
+    fn list(&mut self, listing: Listing, effects: &mut Effects) {
+        if !std::mem::replace(&mut self.is_listed, true) {
+            effects.listing = Some(listing);
+        }
+    }
+
+    fn waits_for_the_journal(&self) -> bool {
+        let Some(active) = self.ready().and_then(|ready| ready.active()) else { return false };
+        active.sequencer.is_journaling() || active.stage == Stage::Open && !self.waiting.is_empty()
+    }
+
+    /// Tries again what the journal had no room for.
+    fn retry_blocked(&mut self, log: &Log, inner: &Inner, effects: &mut Effects) {
+        if !self.waiting.is_empty() {
+            self.resume(log, inner, effects);
+        }
     }
 
     /// Starts what those that wait are waiting for, if nothing does it yet.
@@ -209,7 +250,7 @@ impl State {
 
     fn resume(&mut self, log: &Log, inner: &Inner, effects: &mut Effects) {
         if matches!(self.phase, Phase::Gone) {
-            for (_, reply) in self.take_waiting() {
+            for (_, reply) in self.take_waiting(inner) {
                 effects.refuse(reply, AppendError::NoSuchLog);
             }
             return;
@@ -220,16 +261,22 @@ impl State {
         {
             let Some((append, reply)) = self.waiting.pop_front() else { return };
             let bytes = append.batch.len();
+            let reports = inner.progress.reports();
             let policy = roll_policy(inner, ready.policy.segment_bytes, ready.policy.segment_ms);
             let start = ready.trim.max(ready.chain.first_base());
             match active.take(log, inner, &policy, append, reply, effects) {
                 Taken::Done(early) => {
-                    self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
+                    self.waited(inner, bytes);
                     self.after_take(inner, start, early, effects);
                 }
                 Taken::RollIsDue(append, reply) => {
                     active.stage = Stage::Draining;
                     self.waiting.push_front((append, reply));
+                }
+                Taken::NoRoom(append, reply) => {
+                    self.waiting.push_front((append, reply));
+                    self.list(Listing::Room(reports), effects);
+                    return;
                 }
             }
         }
@@ -258,11 +305,10 @@ impl State {
         }
         self.settle(inner, start, effects);
         if !self.is_listed
-            && let Some(active) = self.active_mut()
-            && let Some(position) = active.sequencer.first_position()
+            && let Some(position) =
+                self.active_mut().and_then(|active| active.sequencer.first_position())
         {
-            self.is_listed = true;
-            effects.is_to_list = Some(position);
+            self.list(Listing::Durable(position), effects);
         }
     }
 
@@ -313,6 +359,8 @@ enum Taken {
     Done(Option<EarlyBatch>),
     /// It belongs into the next segment.
     RollIsDue(Append, AppendReply),
+    /// It has to wait until the journal has gone on.
+    NoRoom(Append, AppendReply),
 }
 
 impl Active {
@@ -362,6 +410,7 @@ impl Active {
                     .map(|key| EarlyBatch { key, bytes: append.batch });
                 Taken::Done(early)
             }
+            Err(AppendError::Busy) => Taken::NoRoom(append, reply),
             Err(error) => {
                 self.sequencer.refused(&batch, wall_ms);
                 effects.refuse(reply, error);
@@ -379,8 +428,8 @@ impl Active {
         base: Offset,
     ) -> Result<Position, AppendError> {
         let bytes = append.batch.len();
-        if self.sequencer.in_flight_bytes().saturating_add(bytes) > inner.config.max_in_flight_bytes
-        {
+        let in_flight = self.sequencer.in_flight_bytes();
+        if in_flight > 0 && in_flight.saturating_add(bytes) > inner.config.max_in_flight_bytes {
             return Err(AppendError::Busy);
         }
         if self.snapshot.batches_since >= inner.config.snapshot_batches

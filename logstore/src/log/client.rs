@@ -138,7 +138,7 @@ impl super::state::Log {
     pub(super) fn refuse_waiting(&self, inner: &super::service::Inner, refusal: &AppendError) {
         let refused: Vec<AppendReply> = {
             let mut state = self.state.lock();
-            let waiting = state.take_waiting();
+            let waiting = state.take_waiting(inner);
             waiting
                 .into_iter()
                 .map(|(append, reply)| {

@@ -7,11 +7,13 @@ use std::time::Duration;
 pub struct LogConfig {
     /// The largest batch that a log takes, in bytes.
     pub max_batch_bytes: usize,
-    /// Bytes of one log that may be appended and not yet durable; beyond it appends are
-    /// refused as [`Busy`](crate::AppendError::Busy).
+    /// Bytes of one log that may be in the journal and not yet durable; beyond it appends wait.
     pub max_in_flight_bytes: usize,
-    /// Bytes of one log that may wait for its loading or its roll; beyond it the same.
+    /// Bytes of one log that may wait for its loading, its roll or the journal; beyond it appends
+    /// are refused as [`Busy`](crate::AppendError::Busy).
     pub max_waiting_bytes: usize,
+    /// The same for all logs together.
+    pub max_all_waiting_bytes: usize,
     /// A snapshot of the producer table is written at least every so many payload bytes …
     pub snapshot_bytes: u64,
     /// … and every so many batches.
@@ -32,6 +34,7 @@ impl Default for LogConfig {
             max_batch_bytes: 8 << 20,
             max_in_flight_bytes: 64 << 20,
             max_waiting_bytes: 16 << 20,
+            max_all_waiting_bytes: 128 << 20,
             snapshot_bytes: 64 << 20,
             snapshot_batches: 10_000,
             max_segment_offsets: 1 << 31,

@@ -21,6 +21,7 @@ mod recover;
 mod registry;
 mod retain;
 mod service;
+mod standalone;
 mod state;
 #[cfg(test)]
 mod tests;

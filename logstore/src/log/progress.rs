@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
+use super::append::Listing;
 use super::service::Inner;
 use super::state::SharedLog;
 use crate::AppendError;
@@ -19,6 +20,8 @@ use crate::store::{Position, StoreEvents};
 pub struct Progress {
     /// One past the largest durable position; 0: none yet.
     durable: AtomicU64,
+    /// Reports of the journal so far.
+    reports: AtomicU64,
     /// One past the largest position that was given out.
     appended: AtomicU64,
     failure: OnceLock<String>,
@@ -60,11 +63,22 @@ impl Progress {
         self.durable.load(Ordering::SeqCst).checked_sub(1).map(Position)
     }
 
-    /// Puts a log, whose first entry that isn't durable lies at `position`, on the list.
-    pub(super) fn enlist(&self, log: &SharedLog, position: Position) {
+    /// How often the journal has reported.
+    pub(super) fn reports(&self) -> u64 {
+        self.reports.load(Ordering::SeqCst)
+    }
+
+    /// Puts a log on the list.
+    pub(super) fn enlist(&self, log: &SharedLog, listing: Listing) {
         self.listed.lock().push(Arc::clone(log));
         // A report that came between the append and the line above has not seen the log.
-        if self.durable_position().is_some_and(|durable| durable >= position) {
+        let is_late = match listing {
+            Listing::Durable(position) => {
+                self.durable_position().is_some_and(|durable| durable >= position)
+            }
+            Listing::Room(reports) => self.reports() != reports,
+        };
+        if is_late {
             self.sweep();
         }
     }
@@ -72,7 +86,7 @@ impl Progress {
     fn sweep(&self) {
         let Some(inner) = self.inner.get().and_then(Weak::upgrade) else { return };
         loop {
-            let seen = self.durable.load(Ordering::SeqCst);
+            let seen = self.reports();
             let mut logs = std::mem::take(&mut *self.listed.lock());
             if logs.is_empty() {
                 return;
@@ -86,7 +100,7 @@ impl Progress {
             }
             drop(listed);
             // A report during the loop may have found the list empty.
-            if self.durable.load(Ordering::SeqCst) == seen {
+            if self.reports() == seen {
                 return;
             }
         }
@@ -96,6 +110,7 @@ impl Progress {
 impl StoreEvents for Progress {
     fn durable(&self, position: Position) {
         self.durable.fetch_max(position.0.saturating_add(1), Ordering::SeqCst);
+        self.reports.fetch_add(1, Ordering::SeqCst);
         self.sweep();
     }
 

@@ -1,7 +1,7 @@
 //! The log service of this node.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
 use interflow_meta::{Epoch, LogId, Meta, NodeId};
@@ -55,6 +55,29 @@ pub enum Health {
     Stopping,
 }
 
+/// Bytes of all logs' appends that wait for their log or for room.
+pub(super) struct Waiting {
+    bytes: AtomicUsize,
+    max_bytes: usize,
+}
+
+impl Waiting {
+    /// Takes `bytes` of what there may be; false if that is too much.
+    pub(super) fn acquire(&self, bytes: usize) -> bool {
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let is_much = before.saturating_add(bytes) > self.max_bytes;
+        if is_much {
+            self.release(bytes);
+        }
+        !is_much
+    }
+
+    /// Gives `bytes` back.
+    pub(super) fn release(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 /// What the service's parts share.
 pub(crate) struct Inner {
     pub(super) registry: Arc<dyn Registry>,
@@ -64,6 +87,7 @@ pub(crate) struct Inner {
     pub(super) config: LogConfig,
     pub(super) metrics: Arc<LogMetrics>,
     pub(super) stop: CancellationToken,
+    pub(super) waiting: Waiting,
     identity: Identity,
     logs: RwLock<Map<SharedLog>>,
     /// Segments that the start found, of logs that weren't loaded yet.
@@ -112,6 +136,7 @@ impl LogStore {
         for segment in parts.store.segments() {
             found.entry(segment.id.log).or_default().push(segment.id.epoch);
         }
+        let max_waiting = parts.config.max_all_waiting_bytes;
         let inner = Arc::new(Inner {
             registry: parts.registry,
             store: parts.store,
@@ -120,6 +145,7 @@ impl LogStore {
             config: parts.config,
             metrics: Arc::default(),
             stop: CancellationToken::new(),
+            waiting: Waiting { bytes: AtomicUsize::new(0), max_bytes: max_waiting },
             identity: parts.identity,
             logs: RwLock::default(),
             found: Mutex::new(found),
@@ -306,7 +332,10 @@ impl Inner {
             let in_flight = match state.ready_mut() {
                 Some(ready) => {
                     epochs.extend(ready.epochs());
-                    ready.active_mut().map(|active| active.sequencer.abandon().collect())
+                    ready.active_mut().map(|active| {
+                        sub(&self.metrics.in_flight, active.sequencer.journaling());
+                        active.sequencer.abandon().collect()
+                    })
                 }
                 None => None,
             };

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::outbox::{Event, Outbox};
+use super::service::Inner;
 use crate::core::chain::Chain;
 use crate::core::roll::Fill;
 use crate::core::sequencer::Sequencer;
@@ -188,8 +189,8 @@ impl State {
     }
 
     /// Takes all appends that wait.
-    pub(super) fn take_waiting(&mut self) -> VecDeque<(Append, AppendReply)> {
-        self.waiting_bytes = 0;
+    pub(super) fn take_waiting(&mut self, inner: &Inner) -> VecDeque<(Append, AppendReply)> {
+        inner.waiting.release(std::mem::take(&mut self.waiting_bytes));
         std::mem::take(&mut self.waiting)
     }
 }

@@ -77,7 +77,7 @@ async fn a_refused_batch_is_not_overtaken_and_can_come_again() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_or_too_much_is_refused() {
+async fn what_is_too_much_waits_and_what_is_too_large_is_refused() {
     let config = LogConfig {
         max_batch_bytes: 100,
         max_in_flight_bytes: 150,
@@ -87,20 +87,50 @@ async fn what_is_too_large_or_too_much_is_refused() {
     let node = Node::with(config);
     let log = node.log().await;
     let big = "x".repeat(84);
-    // While it is loaded …
-    let waiting = node.logs.append(batch(log, 1, &big));
+    // While the log is loaded …
+    let first = node.logs.append(batch(log, 1, &big));
     assert_eq!(node.logs.append(batch(log, 1, &big)).await, Err(AppendError::Busy));
     node.logs.bounds(log).await.unwrap();
-    // … and while it is in flight.
+    // … and while it has much in flight.
+    let mut second = node.logs.append(batch(log, 1, &big));
     assert_eq!(node.logs.append(batch(log, 1, &big)).await, Err(AppendError::Busy));
     let larger = "x".repeat(85);
     assert_eq!(
         node.logs.append(batch(log, 1, &larger)).await,
         Err(AppendError::TooLarge { max_bytes: 100 })
     );
+    assert_eq!(node.store.unsynced(), 1);
     node.store.sync();
-    waiting.await.unwrap();
-    node.put(batch(log, 1, &big)).await.unwrap();
+    first.await.unwrap();
+    assert_eq!((poll(&mut second).await, node.store.unsynced()), (None, 1));
+    node.store.sync();
+    second.await.unwrap();
+    assert_eq!(node.read_all(log).await.len(), 2);
+}
+
+#[tokio::test]
+async fn when_the_journal_has_no_room_appends_wait_for_it_in_order() {
+    let node = Node::new();
+    let (busy, idle) = (node.log().await, node.log().await);
+    node.logs.bounds(busy).await.unwrap();
+    node.logs.bounds(idle).await.unwrap();
+    node.store.eager(false);
+    let first = node.logs.append(keyed(busy, 7, 0, "a"));
+    node.store.refuse(Some(StoreError::Busy));
+    // One with something in flight, one without.
+    let second = node.logs.append(keyed(busy, 7, 1, "b"));
+    let third = node.logs.append(keyed(busy, 7, 2, "c"));
+    let mut other = node.logs.append(keyed(idle, 7, 0, "d"));
+    node.store.sync();
+    first.await.unwrap();
+    assert_eq!(poll(&mut other).await, None);
+    node.store.refuse(None);
+    // The journal says again what is durable when there is room.
+    node.store.sync();
+    node.store.sync();
+    assert_eq!(second.await.unwrap().base_offset, 1);
+    assert_eq!(third.await.unwrap().base_offset, 2);
+    assert_eq!(other.await.unwrap().base_offset, 0);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod appends;
 mod crashes;
 mod observers;
 mod reads;
+mod real;
 mod restarts;
 mod retention;
 mod rolls;
