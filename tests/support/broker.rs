@@ -4,11 +4,12 @@
 //! runs already, so that the tests themselves can be checked against another implementation.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 /// A broker and where it listens. Dropping it ends the process and removes its data.
 pub(crate) struct Broker {
@@ -17,19 +18,25 @@ pub(crate) struct Broker {
 }
 
 struct Process {
+    pid: String,
     /// A shell that ends the broker as soon as its own standard input closes: also when this
     /// process dies without a chance to clean up.
     guard: Child,
     data_dir: PathBuf,
 }
 
-/// Starts the broker ("$@"), waits until standard input ends, ends the broker, removes the data.
+/// Starts the broker ("$@") and waits until standard input ends; then ends the broker and removes its
+/// data, or, if the word was `keep`, waits for its own end and keeps them.
 const GUARD: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- &
 broker=$!
 echo "pid $broker"
-cat <&3 >/dev/null
+exec >&-
+if [ "$(cat <&3)" = keep ]; then
+  wait "$broker"
+  exit
+fi
 kill -KILL "$broker" 2>/dev/null
 wait "$broker"
 rm -rf "$DATA_DIR"
@@ -40,7 +47,10 @@ const PORTS: [&str; 8] = ["mqtt", "mqtts", "ws", "wss", "quic", "kafka", "kafkas
 impl Broker {
     /// Starts a broker on a fresh folder with these environment variables and these arguments.
     pub(crate) fn start(settings: &[(&str, &str)], arguments: &[&str]) -> Broker {
-        let data_dir = tempfile::tempdir().unwrap().keep();
+        Broker::start_in(tempfile::tempdir().unwrap().keep(), settings, arguments)
+    }
+
+    fn start_in(data_dir: PathBuf, settings: &[(&str, &str)], arguments: &[&str]) -> Broker {
         let mut command = Command::new("sh");
         command.args(["-c", GUARD, "broker", env!("CARGO_BIN_EXE_interflow"), "standalone"]);
         command.arg("--data-dir").arg(&data_dir);
@@ -52,6 +62,7 @@ impl Broker {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh starts");
         let mut lines = BufReader::new(guard.stdout.take().unwrap()).lines();
         let mut listeners = HashMap::new();
+        let mut pid = String::new();
         loop {
             let line = lines.next().expect("the broker ended before it was ready").unwrap();
             let mut words = line.split_whitespace();
@@ -60,18 +71,49 @@ impl Broker {
                     // Both loopback families are announced; the first one is as good as the other.
                     listeners.entry(name.to_owned()).or_insert(address.parse().unwrap());
                 }
+                (Some("pid"), Some(id), None) => pid = id.to_owned(),
                 (Some("ready"), None, None) => break,
                 _ => {}
             }
         }
         // The pipe is read to its end, so that the broker never blocks on its own output.
         std::thread::spawn(move || lines.for_each(drop));
-        Broker { listeners, process: Some(Process { guard, data_dir }) }
+        Broker { listeners, process: Some(Process { pid, guard, data_dir }) }
     }
 
     /// Where the listener called `name` (`mqtt`, `ws`, `kafka`, …) is to be reached.
     pub(crate) fn address(&self, name: &str) -> SocketAddr {
         *self.listeners.get(name).unwrap_or_else(|| panic!("no listener {name}"))
+    }
+
+    /// Sends SIGTERM.
+    #[allow(dead_code, reason = "shared by test crates that need different parts")]
+    pub(crate) fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends the signal called `name`.
+    #[allow(dead_code, reason = "shared by test crates that need different parts")]
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = &self.process.as_ref().expect("a broker of our own").pid;
+        assert!(Command::new("kill").args(["-s", name, pid]).status().unwrap().success());
+    }
+
+    /// Waits until the process, which was told to stop, ends well; starts another on the same folder.
+    #[allow(dead_code, reason = "shared by test crates that need different parts")]
+    pub(crate) fn restart(mut self, settings: &[(&str, &str)]) -> Broker {
+        let mut process = self.process.take().expect("a broker of our own");
+        process.guard.stdin.take().unwrap().write_all(b"keep").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let status = loop {
+            match process.guard.try_wait().unwrap() {
+                Some(status) => break status,
+                None => assert!(Instant::now() < deadline, "the broker doesn't stop"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert!(status.success(), "the broker ended with {status}");
+        Broker::start_in(process.data_dir, settings, &[])
     }
 
     /// The folder with the broker's data.
@@ -92,8 +134,8 @@ impl Drop for Broker {
 
 /// The broker that the tests of this process share. Tests keep apart by topics and client ids.
 pub(crate) fn shared() -> &'static Broker {
-    static SHARED: OnceLock<Broker> = OnceLock::new();
-    SHARED.get_or_init(|| {
+    // A start that fails once isn't tried again by every test.
+    static SHARED: LazyLock<Broker> = LazyLock::new(|| {
         let mut listeners = HashMap::new();
         for name in ["mqtt", "ws", "kafka"] {
             if let Ok(address) = std::env::var(format!("INTERFLOW_TEST_{}", name.to_uppercase())) {
@@ -107,7 +149,8 @@ pub(crate) fn shared() -> &'static Broker {
         } else {
             Broker { listeners, process: None }
         }
-    })
+    });
+    &SHARED
 }
 
 /// True when the shared broker isn't ours but another implementation.
