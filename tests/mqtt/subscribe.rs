@@ -373,18 +373,14 @@ fn s17_leading_slash_and_long_filters() {
 fn s18_wildcards_do_not_match_dollar_topics() {
     let name = unique("s18");
     let mut client = v5();
-    client.subscribe(&[
-        ("#", 0 | NONE),
-        (&format!("+/{name}"), 1),
-        (&format!("$share/g/+/{name}"), 1),
-    ]);
+    client.subscribe(&[("#", NONE), (&format!("+/{name}"), 1), (&format!("$share/g/+/{name}"), 1)]);
     let mut publisher = v5();
     let topic = format!("$s18/{name}");
     let code = publisher.publish(Publish::new(&topic, "hidden", 1).retain());
     let visible = format!("s18/{name}");
     publisher.publish(Publish::new(&visible, "visible", 1));
     let mut seen = Vec::new();
-    while !seen.iter().any(|t| *t == visible) {
+    while !seen.contains(&visible) {
         seen.push(client.recv_message().topic);
     }
     let rest = client.collect(&topic);
