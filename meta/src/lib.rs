@@ -78,8 +78,8 @@ pub use error::{MetaError, TransactError};
 pub use ids::{Durability, Epoch, LogId, NodeId, Offset};
 pub use meta::Meta;
 pub use store::{
-    AtomicOp, Commit, Committed, KeyRange, Mutation, Page, RangeSet, STAMP_BYTES, Snapshot, Store,
-    WatchRequest,
+    AtomicOp, Commit, Committed, KeyRange, Loss, LossyStore, Mutation, Page, RangeSet, STAMP_BYTES,
+    Snapshot, Store, WatchRequest,
 };
 pub use transaction::{
     KeySelector, MAX_KEY_BYTES, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_TIME, MAX_VALUE_BYTES,

@@ -1,4 +1,4 @@
-//! A store around a store, for tests: counts what is read and loses answers of commits.
+//! Meta for unit tests: what is read is counted, commits are lost as told, the clock stands.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,22 +11,12 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::store::{Commit, Committed, KeyRange, Page, Snapshot, Store};
-use crate::{Clock, EmbeddedStore, Env, Meta, MetaError, Random};
-
-/// What happens to the next commit.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Loss {
-    /// It is made, and its answer lost.
-    Answer,
-    /// It never arrives.
-    Request,
-}
+use crate::{Clock, EmbeddedStore, Env, LossyStore, Meta, MetaError, Random};
 
 #[derive(Debug, Default)]
 pub(crate) struct Probe {
     pub(crate) rows: AtomicU64,
     pub(crate) commits: AtomicU64,
-    pub(crate) losses: Mutex<Vec<Loss>>,
 }
 
 #[derive(Debug)]
@@ -81,15 +71,7 @@ impl Snapshot for ProbedSnapshot {
 
     async fn commit(&self, commit: Commit) -> Result<Committed, MetaError> {
         self.probe.commits.fetch_add(1, Ordering::Relaxed);
-        let loss = self.probe.losses.lock().pop();
-        match loss {
-            Some(Loss::Request) => Err(MetaError::CommitUnknown),
-            Some(Loss::Answer) => {
-                self.inner.commit(commit).await?;
-                Err(MetaError::CommitUnknown)
-            }
-            None => self.inner.commit(commit).await,
-        }
+        self.inner.commit(commit).await
     }
 }
 
@@ -123,6 +105,7 @@ pub(crate) struct TestBed {
     pub(crate) meta: Meta,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) probe: Arc<Probe>,
+    pub(crate) lossy: LossyStore,
 }
 
 impl TestBed {
@@ -133,11 +116,9 @@ impl TestBed {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random: Arc::new(SeededRandom(Mutex::new(StdRng::seed_from_u64(1)))),
         };
-        let store = ProbedStore {
-            inner: Arc::new(EmbeddedStore::in_memory(env.clone()).unwrap()),
-            probe: Arc::clone(&probe),
-        };
+        let lossy = LossyStore::new(Arc::new(EmbeddedStore::in_memory(env.clone()).unwrap()));
+        let store = ProbedStore { inner: Arc::new(lossy.clone()), probe: Arc::clone(&probe) };
         let meta = Meta::new(Arc::new(store), env, "test");
-        Self { meta, clock, probe }
+        Self { meta, clock, probe, lossy }
     }
 }

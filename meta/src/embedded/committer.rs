@@ -110,6 +110,13 @@ fn closed() -> MetaError {
     MetaError::Unavailable("the metadata store is closed".to_owned())
 }
 
+fn reason_of(error: MetaError) -> String {
+    match error {
+        MetaError::StoreFailed(reason) => reason,
+        other => other.to_string(),
+    }
+}
+
 /// The thread's own things.
 pub(super) struct Committer {
     pub(super) database: Database,
@@ -127,10 +134,7 @@ impl Committer {
         let _guard = FailOnPanic(Arc::clone(&self.queue));
         while let Some(batch) = self.queue.take() {
             if let Err(error) = self.commit_batch(batch) {
-                let reason = match error {
-                    MetaError::StoreFailed(reason) => reason,
-                    other => other.to_string(),
-                };
+                let reason = reason_of(error);
                 tracing::error!(reason, "the metadata store has failed; commits are refused");
                 for waiting in self.queue.fail(&reason) {
                     let _ = waiting.answer.send(Err(MetaError::StoreFailed(reason.clone())));
@@ -146,10 +150,7 @@ impl Committer {
         let mut answers = Vec::with_capacity(batch.len());
         let outcome = self.write_batch(batch, &mut round, &mut answers);
         if let Err(error) = outcome {
-            let reason = match &error {
-                MetaError::StoreFailed(reason) => reason.clone(),
-                other => other.to_string(),
-            };
+            let reason = reason_of(error.clone());
             for (answer, _) in answers {
                 // Also those refused: whatever they conflicted with has not come to be.
                 let _ = answer.send(Err(MetaError::StoreFailed(reason.clone())));
@@ -191,7 +192,8 @@ impl Committer {
         // of these writes may survive a crash. Checksums form a Merkle tree (XXH3, 128 bits) from
         // the root over all pages, and after an unclean stop redb verifies the whole tree, going
         // back to the old root, whose pages were synced by the commit before and are not reused
-        // before this one is durable. A second sync would only guard against forged checksums.
+        // before this one is durable. What a second sync would add: a page of the very last commit that
+        // rots on the device before an unclean stop would be told, where now it looks torn.
         write.set_durability(Durability::Immediate).map_err(failed)?;
         {
             let mut data = write.open_table(layout::DATA).map_err(failed)?;

@@ -9,6 +9,7 @@
 //! Own writes, limits, selectors and retries live above, in [`Transaction`](crate::Transaction) and
 //! [`Meta`](crate::Meta).
 
+mod lossy;
 mod ops;
 mod range;
 
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::error::MetaError;
+pub use lossy::{Loss, LossyStore};
 pub(crate) use ops::put_stamp;
 pub use ops::{AtomicOp, Mutation, STAMP_BYTES};
 pub use range::{KeyRange, RangeSet};

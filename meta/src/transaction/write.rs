@@ -133,7 +133,6 @@ impl Transaction {
     ) -> Result<(), MetaError> {
         let (key, value) = (key.into(), value.into());
         check_key(&put_stamp(&key, offset, [0; 10])?)?;
-        // A stamp at the key's start: versions are far below 0xFF….
         check_value(&value)?;
         self.push(Mutation::SetStampedKey { key, offset, value })
     }

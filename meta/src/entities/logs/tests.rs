@@ -85,6 +85,19 @@ async fn a_repeated_roll_is_known_by_its_token() {
     assert_eq!(chain(&meta).await.closed.len(), 1);
 }
 
+/// I12: whichever way an answer is lost, the chain is the same.
+#[tokio::test]
+async fn a_roll_whose_answer_was_lost_is_made_once() {
+    for loss in [crate::Loss::Answer, crate::Loss::Request] {
+        let bed = crate::testing::TestBed::new();
+        bed.meta.transact(|tx| async move { create(&tx, LOG, &head()) }).await.unwrap();
+        bed.lossy.plan([loss]);
+        let head = roll(&bed.meta, closing(0, 10), opening(10, 2)).await.unwrap();
+        assert_eq!((head.open.epoch, head.open.token), (Epoch(1), 2));
+        assert_eq!(chain(&bed.meta).await.closed.len(), 1);
+    }
+}
+
 #[tokio::test]
 async fn of_two_rolls_at_once_one_wins() {
     let meta = meta().await;

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::testing::{Loss, TestBed};
-use crate::{KeyRange, Meta, MetaError, RangeOptions, Transaction};
+use crate::testing::TestBed;
+use crate::{KeyRange, Loss, Meta, MetaError, RangeOptions, Transaction};
 
 async fn set(meta: &Meta, key: &'static str, value: &'static str) {
     meta.transact(|tx| async move { tx.set(key, value) }).await.unwrap();
@@ -164,7 +164,7 @@ async fn of_many_increments_none_is_lost() {
 async fn an_unknown_commit_is_resolved_by_reading() {
     for loss in [Loss::Answer, Loss::Request] {
         let bed = TestBed::new();
-        bed.probe.losses.lock().push(loss);
+        bed.lossy.plan([loss]);
         let found = bed
             .meta
             .transact(|tx| async move {
