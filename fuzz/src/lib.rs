@@ -1,1 +1,59 @@
-//! Interflow.
+//! Fuzz targets: a function of bytes for every decoder of what comes from a socket or a disk.
+//!
+//! ```text
+//!   TARGETS ─► run: mutate(seeds) for some seconds     stable Rust, in CI: `interflow-fuzz`
+//!           └► cargo-fuzz/: libFuzzer, coverage        nightly, for hours: `fuzz/run`
+//! ```
+//!
+//! To add one: a function that must not panic, its seeds, and a line in [`TARGETS`].
+
+mod kafka;
+mod mqtt;
+mod mutate;
+mod run;
+mod topics;
+
+pub use run::{Failure, Run, Runner};
+
+/// A decoder under test.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// Reads any bytes. Must not panic, whatever they are; may assert what always holds.
+    pub run: fn(&[u8]),
+    /// Inputs to begin with, most of them valid.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// How much one run may allocate.
+    pub memory: Memory,
+}
+
+/// What a run may allocate in all: `fixed` bytes and `per_byte` for each byte of input.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Bytes for any input.
+    pub fixed: usize,
+    /// Bytes for each byte of input.
+    pub per_byte: usize,
+}
+
+impl Memory {
+    /// For an input of `len` bytes.
+    pub fn limit(&self, len: usize) -> usize {
+        self.fixed.saturating_add(self.per_byte.saturating_mul(len))
+    }
+}
+
+/// A decoder that borrows: what little it allocates, the target's own checks do.
+const BORROWS: Memory = Memory { fixed: 4 << 10, per_byte: 16 };
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target { name: "mqtt_v31", run: mqtt::v31, seeds: mqtt::v31_seeds, memory: BORROWS },
+    Target { name: "mqtt_v311", run: mqtt::v311, seeds: mqtt::v311_seeds, memory: BORROWS },
+    Target { name: "mqtt_v5", run: mqtt::v5, seeds: mqtt::v5_seeds, memory: BORROWS },
+    Target { name: "mqtt_client", run: mqtt::client, seeds: mqtt::client_seeds, memory: BORROWS },
+    Target { name: "topics", run: topics::run, seeds: topics::seeds, memory: topics::MEMORY },
+    Target { name: "kafka_frame", run: kafka::frame, seeds: kafka::frames, memory: kafka::FRAME },
+    Target { name: "record_batch", run: kafka::batch, seeds: kafka::batches, memory: kafka::BATCH },
+];
