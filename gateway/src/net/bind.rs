@@ -12,6 +12,9 @@ use super::Transport;
 /// Connections that the kernel completes before they are accepted: a burst of reconnects.
 const BACKLOG: i32 = 4096;
 
+/// What a UDP socket may hold for a burst of handshakes: all connections share it.
+const UDP_BUFFER: usize = 2 << 20;
+
 /// A port could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -133,6 +136,9 @@ pub(crate) fn tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> 
 /// A bound UDP socket.
 pub(crate) fn udp(address: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    // As much of it as the system allows: with less, bursts lose packets and are sent again.
+    let _ = socket.set_recv_buffer_size(UDP_BUFFER);
+    let _ = socket.set_send_buffer_size(UDP_BUFFER);
     prepare(&socket, address)?;
     let socket: UdpSocket = socket.into();
     let address = socket.local_addr()?;

@@ -507,6 +507,22 @@ async fn q12_the_last_bytes_come_before_fin_and_close() {
         panic!()
     };
     assert_eq!(close.error_code, quinn::VarInt::from_u32(0));
+    assert!(connection.stats().frame_rx.stream >= 2, "FIN has a frame of its own");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn q12_a_peer_that_is_gone_doesnt_hold_the_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tls_server, client) = tls(folder.path(), &[b"mqtt"]);
+    let mut server = Server::unlimited(TransportSpec::Quic(tls_server));
+    let endpoint = quic_client(client);
+    let connection = connect_quic(&server, &endpoint).await;
+    let (mut send, _recv) = connection.open_bi().await.unwrap();
+    send.write_all(b"x").await.unwrap();
+    assert_eq!(server.event().await, Event::Came(Transport::Quic));
+    connection.close(quinn::VarInt::from_u32(0), b"");
+    let Event::Ended(Err(_)) = server.event().await else { panic!("the stream ends") };
     server.stop().await;
 }
 
