@@ -302,7 +302,7 @@ pub(crate) const NOW: i64 = 1_900_000_000_000;
 
 /// Producer ids from 1000.
 #[derive(Default)]
-struct Ids(AtomicUsize);
+pub(crate) struct Ids(AtomicUsize);
 
 #[async_trait]
 impl ProducerIdSource for Ids {

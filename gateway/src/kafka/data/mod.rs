@@ -29,6 +29,8 @@ mod wire;
 #[cfg(test)]
 pub(crate) mod fake;
 #[cfg(test)]
+mod over_journal;
+#[cfg(test)]
 mod tests;
 
 pub use body::Body;
