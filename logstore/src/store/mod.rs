@@ -17,6 +17,7 @@ mod open;
 mod options;
 mod plan;
 mod read;
+mod rewrite;
 pub(crate) mod shared;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 mod basics;
 mod crashes;
 mod damage;
+mod rewriting;
 mod threads;
 
 use std::sync::Arc;

@@ -9,20 +9,29 @@ use super::*;
 /// Lets appenders wait for what is durable.
 #[derive(Default)]
 struct Waiter {
-    state: Mutex<(Position, Option<String>)>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    durable: Position,
+    failed: Option<String>,
+    /// How often the store told of something.
+    told: u64,
 }
 
 impl StoreEvents for Waiter {
     fn durable(&self, position: Position) {
         let mut state = self.state.lock();
-        assert!(position >= state.0);
-        state.0 = position;
+        assert!(position >= state.durable);
+        state.durable = position;
+        state.told += 1;
         self.changed.notify_all();
     }
 
     fn failed(&self, reason: &str) {
-        self.state.lock().1 = Some(reason.to_owned());
+        self.state.lock().failed = Some(reason.to_owned());
         self.changed.notify_all();
     }
 }
@@ -31,10 +40,18 @@ impl Waiter {
     /// False if the journal failed before.
     fn wait(&self, position: Position) -> bool {
         let mut state = self.state.lock();
-        while state.0 < position && state.1.is_none() {
+        while state.durable < position && state.failed.is_none() {
             self.changed.wait(&mut state);
         }
-        state.0 >= position
+        state.durable >= position
+    }
+
+    /// Waits until the store tells of something more than `told` times.
+    fn wait_for_more(&self, told: u64) {
+        let mut state = self.state.lock();
+        while state.told <= told {
+            self.changed.wait(&mut state);
+        }
     }
 }
 
@@ -55,12 +72,10 @@ fn work(store: &JournalStore, waiter: &Waiter, from: u64, to: u64) {
                         leader_epoch: None,
                     };
                     let position = loop {
-                        let before = waiter.state.lock().0;
+                        let told = waiter.state.lock().told;
                         match store.append(&entry) {
                             Ok(position) => break position,
-                            Err(StoreError::Busy) => {
-                                let _ = waiter.wait(Position(before.0 + 1));
-                            }
+                            Err(StoreError::Busy) => waiter.wait_for_more(told),
                             Err(error) => panic!("{error}"),
                         }
                     };
