@@ -11,7 +11,6 @@ use uuid::Uuid;
 use super::budget::Budget;
 use super::config::KafkaConfig;
 use super::data::DataPlane;
-use super::groups::Groups;
 use super::metrics::Metrics;
 use crate::auth::Authenticator;
 use crate::topics::Topics;
@@ -52,7 +51,6 @@ pub(super) struct Broker {
     pub(super) node: i32,
     pub(super) config: KafkaConfig,
     pub(super) data: Arc<DataPlane>,
-    pub(super) groups: Arc<Groups>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) budget: Budget,
     pub(super) advertised: ArcSwap<HashMap<Arc<str>, Endpoint>>,

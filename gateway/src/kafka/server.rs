@@ -11,7 +11,6 @@ use super::broker::{Broker, Deps, Endpoint};
 use super::budget::Budget;
 use super::connection;
 use super::data::{DataLimits, DataPlane};
-use super::groups::Groups;
 use super::metrics::Metrics;
 use super::producers::ProducerIds;
 use super::route::{self, Route};
@@ -43,12 +42,6 @@ impl Server {
             ..DataLimits::default()
         };
         let data = DataPlane::new(deps.logs.clone(), deps.topics.clone(), ids, limits);
-        let groups = Groups::start(
-            deps.meta.clone(),
-            deps.config.clone(),
-            metrics.clone(),
-            shutdown.clone(),
-        );
         let broker = Arc::new(Broker {
             topics: deps.topics,
             logs: deps.logs,
@@ -58,7 +51,6 @@ impl Server {
             budget: Budget::new(deps.config.queued_max_request_bytes),
             config: deps.config,
             data: Arc::new(data),
-            groups,
             metrics,
             advertised: ArcSwap::from_pointee(HashMap::new()),
         });
@@ -94,9 +86,7 @@ impl Server {
     }
 
     /// Waits until the tasks of the coordinator have ended, after shutdown.
-    pub async fn stopped(&self) {
-        self.broker.groups.stopped().await;
-    }
+    pub async fn stopped(&self) {}
 }
 
 pub(super) fn table() -> RouteTable {

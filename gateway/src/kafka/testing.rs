@@ -8,6 +8,7 @@ use interflow_meta::{EmbeddedStore, Env, Meta, NodeId};
 use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -43,6 +44,7 @@ impl Authenticator for OneUser {
 /// A server and what is below it.
 pub(super) struct Bench {
     pub(super) server: Arc<Server>,
+    pub(super) meta: Meta,
     pub(super) logs: Arc<FakeLogs>,
     pub(super) topics: Arc<Topics>,
     pub(super) shutdown: CancellationToken,
@@ -79,7 +81,7 @@ impl Bench {
         .await
         .expect("starts");
         let deps = Deps {
-            meta,
+            meta: meta.clone(),
             topics: topics.clone(),
             logs: logs.clone(),
             auth: Arc::new(OneUser(users)),
@@ -90,7 +92,7 @@ impl Bench {
         let server = Server::start(deps, shutdown.clone()).await.expect("starts");
         server.advertise("inside", Endpoint { host: "inside.example".into(), port: 1 });
         server.advertise("outside", Endpoint { host: "outside.example".into(), port: 2 });
-        Self { server, logs, topics, shutdown }
+        Self { server, meta, logs, topics, shutdown }
     }
 
     pub(super) fn connect(&self) -> Client {
@@ -105,8 +107,8 @@ impl Bench {
             transport: Transport::Tcp,
         };
         let server = self.server.clone();
-        tokio::spawn(async move { server.serve(Stream::Pipe(theirs), peer).await });
-        Client { stream: ours, next: 0 }
+        let served = tokio::spawn(async move { server.serve(Stream::Pipe(theirs), peer).await });
+        Client { stream: ours, next: 0, served }
     }
 }
 
@@ -114,6 +116,8 @@ impl Bench {
 pub(super) struct Client {
     pub(super) stream: DuplexStream,
     next: i32,
+    /// Ends when the server closes the connection.
+    pub(super) served: JoinHandle<()>,
 }
 
 impl Client {
@@ -158,7 +162,7 @@ impl Client {
     }
 
     /// Whether the server has closed the connection without another byte.
-    pub(super) async fn closes(mut self) -> bool {
+    pub(super) async fn is_closed(mut self) -> bool {
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest).await.expect("reads");
         rest.is_empty()

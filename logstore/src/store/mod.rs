@@ -17,7 +17,6 @@ mod open;
 mod options;
 mod plan;
 mod read;
-mod rewrite;
 pub(crate) mod shared;
 #[cfg(test)]
 mod tests;
@@ -76,8 +75,7 @@ pub enum StoreError {
 
 /// Is told of the journal's progress, on the thread that made it: must not block.
 pub trait StoreEvents: Send + Sync {
-    /// Every entry up to and including `position` is durable. Positions never fall; the same one
-    /// again says that there is room again after [`StoreError::Busy`].
+    /// Every entry up to and including `position` is durable. Positions only rise.
     fn durable(&self, position: Position);
     /// The journal failed for good: what was not reported durable never will be.
     fn failed(&self, reason: &str);

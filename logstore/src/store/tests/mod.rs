@@ -3,8 +3,6 @@
 mod basics;
 mod crashes;
 mod damage;
-mod rewriting;
-mod threads;
 
 use std::sync::Arc;
 use std::time::Duration;

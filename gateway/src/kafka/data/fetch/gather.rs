@@ -217,7 +217,7 @@ impl Entry {
                 ResponseError::OffsetOutOfRange
             }
             _ => {
-                tracing::debug!(%error, partition = self.wanted.partition, "a fetch failed");
+                tracing::error!(%error, partition = self.wanted.partition, "a fetch failed");
                 errors::of_read(error)
             }
         }

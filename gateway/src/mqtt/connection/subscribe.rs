@@ -1,0 +1,75 @@
+//! SUBSCRIBE: answered once the routes are live.
+
+use std::sync::Arc;
+
+use super::input::Flow;
+use super::run::{Close, Core};
+use crate::mqtt::broker::Broker;
+use crate::mqtt::codec::{PacketId, Reason, RetainHandling, SubAck, Subscribe};
+use crate::mqtt::session::Session;
+use crate::mqtt::subscriptions::Request;
+use crate::mqtt::topic::SharedFilter;
+
+impl Core {
+    pub(super) fn subscribe(&mut self, subscribe: &Subscribe<'_>) -> Result<Flow, Close> {
+        let requests: Vec<Result<Request, Reason>> = subscribe
+            .subscriptions
+            .iter()
+            .map(|subscription| {
+                let filter = subscription.filter;
+                if !self.broker.topic_limits.admit(filter) {
+                    return Err(Reason::QuotaExceeded);
+                }
+                let shared = SharedFilter::parse(filter);
+                let inner = shared.map_or(filter, |shared| shared.filter);
+                // Not served yet.
+                if inner == "$kafka" || inner.starts_with("$kafka/") {
+                    return Err(Reason::TopicFilterInvalid);
+                }
+                Ok(Request {
+                    filter: filter.into(),
+                    shared: shared.map(|shared| shared.filter.into()),
+                    options: subscription.options,
+                    subscription_id: subscribe.subscription_id,
+                })
+            })
+            .collect();
+        let wants_retained = requests.iter().flatten().any(|request| {
+            request.shared.is_none() && request.options.retain_handling != RetainHandling::Never
+        });
+        let broker = self.broker.clone();
+        let (session, number, id) = (self.session.clone(), self.number, subscribe.packet_id);
+        // Retained messages that were accepted before are to be there when they are looked for.
+        self.flush_publishes();
+        let settled = if wants_retained { self.broker.retained.settled() } else { None };
+        match settled {
+            None => {
+                answer(&broker, &session, number, id, requests);
+                Ok(Flow::Next)
+            }
+            Some(settled) => {
+                self.job = Some(Box::pin(async move {
+                    settled.await;
+                    answer(&broker, &session, number, id, requests);
+                }));
+                Ok(Flow::Pause)
+            }
+        }
+    }
+}
+
+fn answer(
+    broker: &Arc<Broker>,
+    session: &Arc<Session>,
+    number: u64,
+    packet_id: PacketId,
+    requests: Vec<Result<Request, Reason>>,
+) {
+    broker.subscribe(session, number, requests, |online, reasons| {
+        let answer = SubAck { packet_id, reasons, diagnostics: Default::default() };
+        let receiver = online.receiver;
+        // One that is too large for the client must not be sent.
+        let _ = online.out.write(|out| answer.encode(&receiver, out));
+        online.wants_wake = true;
+    });
+}

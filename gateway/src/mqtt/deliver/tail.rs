@@ -1,0 +1,209 @@
+//! The end of one log, as its observer sees it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use interflow_logstore::{AppendKey, Bounds, EarlyBatch, LogId, LogObserver};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+
+use crate::mqtt::session::Link;
+
+/// What the observer heard, and how far the dispatcher is.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pub(crate) log: LogId,
+    pub(crate) shard: u16,
+    committed: AtomicU64,
+    heard: AtomicU64,
+    ended: AtomicBool,
+    early: Mutex<EarlyQueue>,
+    max_early_bytes: usize,
+    pub(super) work: Notify,
+    position: Mutex<Position>,
+}
+
+#[derive(Debug, Default)]
+struct EarlyQueue {
+    batches: VecDeque<EarlyBatch>,
+    bytes: usize,
+    /// The newest batch that found no room. Until it is committed none is taken: order.
+    refused: Option<AppendKey>,
+}
+
+/// The place of an early batch among others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Early {
+    pub(crate) number: u64,
+    /// The newest early batch, up to this one, before which all were committed.
+    pub(crate) alone: u64,
+}
+
+/// How far the dispatcher is. Whoever holds its lock sees no delivery half done.
+#[derive(Debug, Default)]
+pub(crate) struct Position {
+    /// Everything below was dispatched.
+    pub(crate) next: u64,
+    /// The number that the next early batch gets.
+    pub(crate) next_early: u64,
+    alone: u64,
+    /// Early batches that are not committed yet, oldest first.
+    remembered: VecDeque<(AppendKey, Early)>,
+    /// No link begins at a higher early number.
+    newest_early_start: u64,
+}
+
+impl Position {
+    /// A link that is live from here on. It gets early batches once all that it is still owed are
+    /// committed, so that their order holds.
+    pub(crate) fn live(&mut self) -> Link {
+        self.newest_early_start = self.next_early;
+        Link::Live { early_from: self.next_early }
+    }
+
+    /// The same place, for a session that reads by itself.
+    pub(crate) fn behind(&self, link: Link) -> Link {
+        match link {
+            Link::Live { early_from } => Link::Behind {
+                cursor: self.next,
+                qos0_from: 0,
+                early_seen: self.early_seen(early_from),
+            },
+            behind @ Link::Behind { .. } => behind,
+        }
+    }
+
+    /// The newest early batch that a link which begins at `early_from` was pushed.
+    pub(crate) fn early_seen(&self, early_from: u64) -> Option<AppendKey> {
+        let (key, early) = self.remembered.back()?;
+        (early.alone >= early_from).then_some(*key)
+    }
+
+    /// An early batch is about to be dispatched.
+    pub(super) fn remember(&mut self, key: AppendKey) -> Early {
+        let number = self.next_early;
+        self.next_early += 1;
+        if self.remembered.is_empty() {
+            self.alone = number;
+        }
+        let early = Early { number, alone: self.alone };
+        self.remembered.push_back((key, early));
+        early
+    }
+
+    /// A batch was committed: its place, if it was dispatched early. Batches before it that never
+    /// were committed are forgotten.
+    pub(super) fn recall(&mut self, key: AppendKey) -> Option<Early> {
+        let at = self.remembered.iter().position(|(other, _)| *other == key)?;
+        self.remembered.drain(..=at).next_back().map(|(_, early)| early)
+    }
+
+    /// The newest early batch that is not committed, and its [`Early::alone`].
+    pub(super) fn newest_early(&self) -> Option<(AppendKey, u64)> {
+        self.remembered.back().map(|(key, early)| (*key, early.alone))
+    }
+
+    /// Every link got this early batch early.
+    pub(super) fn all_had(&self, early: Early) -> bool {
+        early.alone >= self.newest_early_start
+    }
+}
+
+/// Whether `key` is the same producer's as `seen`, and not newer.
+pub(crate) fn is_at_or_before(key: AppendKey, seen: AppendKey) -> bool {
+    if key.producer_id != seen.producer_id || key.producer_epoch != seen.producer_epoch {
+        return key.producer_id == seen.producer_id && key.producer_epoch < seen.producer_epoch;
+    }
+    seen.sequence.wrapping_sub(key.sequence) & i32::MAX < i32::MAX / 2
+}
+
+impl Tail {
+    pub(crate) fn new(log: LogId, shard: u16, max_early_bytes: usize) -> Self {
+        Self {
+            log,
+            shard,
+            committed: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+            early: Mutex::default(),
+            max_early_bytes,
+            work: Notify::new(),
+            position: Mutex::default(),
+        }
+    }
+
+    /// Nothing before `bounds` is dispatched.
+    pub(crate) fn begin(&self, bounds: Bounds) {
+        self.position.lock().next = bounds.stable;
+        self.note_committed(bounds.stable);
+        self.heard.fetch_max(bounds.stable, Ordering::AcqRel);
+    }
+
+    pub(crate) fn position(&self) -> MutexGuard<'_, Position> {
+        self.position.lock()
+    }
+
+    /// Everything below is committed, by all that was heard or acknowledged.
+    pub(crate) fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// Everything below is committed, and was shown early before if it ever is.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Acquire)
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Everything below `offset` is committed.
+    pub(crate) fn note_committed(&self, offset: u64) {
+        self.committed.fetch_max(offset, Ordering::AcqRel);
+    }
+
+    /// A batch was committed and dispatched: early ones may be taken again if it was the last one
+    /// refused.
+    pub(super) fn note_dispatched(&self, key: AppendKey) {
+        let mut early = self.early.lock();
+        if early.refused.is_some_and(|refused| is_at_or_before(refused, key)) {
+            early.refused = None;
+        }
+    }
+
+    pub(super) fn pop_early(&self) -> Option<EarlyBatch> {
+        let mut early = self.early.lock();
+        let batch = early.batches.pop_front()?;
+        early.bytes = early.bytes.saturating_sub(batch.bytes.len());
+        Some(batch)
+    }
+}
+
+impl LogObserver for Tail {
+    fn advanced(&self, _: LogId, bounds: Bounds) {
+        self.note_committed(bounds.stable);
+        if self.heard.fetch_max(bounds.stable, Ordering::AcqRel) < bounds.stable {
+            self.work.notify_one();
+        }
+    }
+
+    /// What the queue can't hold is not shown early: subscribers get it when it is committed.
+    fn early(&self, _: LogId, batch: &EarlyBatch) {
+        let mut early = self.early.lock();
+        let is_full =
+            early.bytes + batch.bytes.len() > self.max_early_bytes && !early.batches.is_empty();
+        if is_full || early.refused.is_some() {
+            early.refused = Some(batch.key);
+            return;
+        }
+        early.bytes += batch.bytes.len();
+        early.batches.push_back(batch.clone());
+        drop(early);
+        self.work.notify_one();
+    }
+
+    fn ended(&self, _: LogId) {
+        self.ended.store(true, Ordering::Release);
+        self.work.notify_one();
+    }
+}

@@ -1,0 +1,324 @@
+//! Retained messages: in meta, written after their record's commit and before its answer.
+//!
+//! Updates of one topic that wait are coalesced: only the latest is written.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use futures_util::FutureExt;
+use hashbrown::HashMap;
+use interflow_logstore::LogId;
+use interflow_meta::retained::{self, MatchPage, MatchQuery, RetainedMessage, RetainedVersion};
+use interflow_meta::{DEFAULT_TENANT, Meta, MetaError};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::clock::WallClock;
+use super::codec::{Reason, UserPropertiesBuf};
+use super::deliver::Message;
+use super::metrics::MqttMetrics;
+use super::publish::{RetainedRecord, complete};
+use crate::records::{BatchBuilder, OpenBatch, Record};
+
+/// How long a clear's version is remembered: longer than any older write can be under way.
+const FORGET_MS: i64 = 3600 * 1000;
+/// Bytes of one transaction, well under meta's limit.
+const TRANSACTION_BYTES: usize = 2 << 20;
+/// Bytes of one page of a scan.
+const PAGE_BYTES: usize = 64 << 10;
+/// Messages that one sweep goes over.
+const SWEEP_ROWS: usize = 100;
+
+/// A committed batch with retained records.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) log: LogId,
+    pub(crate) base_offset: u64,
+    pub(crate) batch: Bytes,
+    pub(crate) records: Vec<RetainedRecord>,
+}
+
+/// A retained publish that is under way.
+#[derive(Debug)]
+pub(crate) struct GatePass {
+    gate: Arc<Gate>,
+    round: u64,
+}
+
+impl Drop for GatePass {
+    fn drop(&mut self) {
+        self.gate.leave(self.round);
+    }
+}
+
+/// Counts retained publishes under way by rounds, so that a subscriber can wait for those that
+/// came before it and for no others.
+#[derive(Debug, Default)]
+struct Gate {
+    rounds: Mutex<Rounds>,
+    left: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Rounds {
+    first: u64,
+    under_way: VecDeque<usize>,
+}
+
+impl Gate {
+    fn enter(self: &Arc<Self>) -> GatePass {
+        let mut rounds = self.rounds.lock();
+        if rounds.under_way.is_empty() {
+            rounds.under_way.push_back(0);
+        }
+        let round = rounds.first + rounds.under_way.len() as u64 - 1;
+        if let Some(count) = rounds.under_way.back_mut() {
+            *count += 1;
+        }
+        GatePass { gate: self.clone(), round }
+    }
+
+    fn leave(&self, round: u64) {
+        let mut rounds = self.rounds.lock();
+        let index = usize::try_from(round.saturating_sub(rounds.first)).unwrap_or(usize::MAX);
+        if let Some(count) = rounds.under_way.get_mut(index) {
+            *count = count.saturating_sub(1);
+        }
+        while rounds.under_way.front() == Some(&0) {
+            rounds.under_way.pop_front();
+            rounds.first += 1;
+        }
+        drop(rounds);
+        self.left.notify_waiters();
+    }
+
+    /// Closes the present round; `None` if nothing is under way.
+    fn close_round(&self) -> Option<u64> {
+        let mut rounds = self.rounds.lock();
+        if rounds.under_way.is_empty() {
+            return None;
+        }
+        rounds.under_way.push_back(0);
+        Some(rounds.first + rounds.under_way.len() as u64 - 1)
+    }
+
+    async fn reached(&self, round: u64) {
+        loop {
+            let left = self.left.notified();
+            tokio::pin!(left);
+            left.as_mut().enable();
+            if self.rounds.lock().first >= round {
+                return;
+            }
+            left.await;
+        }
+    }
+}
+
+/// One topic's latest update.
+struct Update {
+    version: RetainedVersion,
+    /// `None` clears it.
+    message: Option<RetainedMessage>,
+}
+
+/// The retained messages.
+pub(crate) struct Retained {
+    meta: Meta,
+    clock: Arc<dyn WallClock>,
+    metrics: Arc<MqttMetrics>,
+    gate: Arc<Gate>,
+    queue: Mutex<Vec<Committed>>,
+    work: Notify,
+}
+
+impl Retained {
+    pub(crate) fn new(meta: Meta, clock: Arc<dyn WallClock>, metrics: Arc<MqttMetrics>) -> Self {
+        Self {
+            meta,
+            clock,
+            metrics,
+            gate: Arc::default(),
+            queue: Mutex::default(),
+            work: Notify::new(),
+        }
+    }
+
+    /// A retained publish was accepted; it is under way until the pass is dropped.
+    pub(crate) fn enter(&self) -> GatePass {
+        self.gate.enter()
+    }
+
+    /// Waits until all retained publishes accepted so far are committed and retained (or refused);
+    /// `None` if there are none.
+    pub(crate) fn settled(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let round = self.gate.close_round()?;
+        let gate = self.gate.clone();
+        Some(async move { gate.reached(round).await }.boxed())
+    }
+
+    /// Records were committed that set or clear retained messages.
+    pub(crate) fn committed(&self, committed: Committed) {
+        self.queue.lock().push(committed);
+        self.work.notify_one();
+    }
+
+    /// One page of the messages that match `filter`.
+    pub(crate) async fn page(
+        &self,
+        filter: &str,
+        from: Option<Bytes>,
+        now_ms: i64,
+    ) -> Result<MatchPage, MetaError> {
+        let tx = self.meta.begin();
+        let query =
+            MatchQuery { tenant: DEFAULT_TENANT, filter, from, now_ms, max_bytes: PAGE_BYTES };
+        retained::matching(&tx, &query).await
+    }
+
+    /// Writes what is committed, until `stop`.
+    pub(crate) async fn run(&self, stop: CancellationToken) {
+        let mut sweep = tokio::time::interval(std::time::Duration::from_secs(600));
+        sweep.tick().await;
+        loop {
+            let jobs = std::mem::take(&mut *self.queue.lock());
+            if !jobs.is_empty() {
+                self.write(jobs).await;
+                continue;
+            }
+            tokio::select! {
+                () = self.work.notified() => {}
+                _ = sweep.tick() => self.sweep().await,
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn write(&self, jobs: Vec<Committed>) {
+        let mut updates: HashMap<String, Update, RandomState> = HashMap::default();
+        for job in &jobs {
+            collect(job, &mut updates);
+        }
+        let mut reason = Reason::Success;
+        let mut updates: Vec<_> = updates.into_iter().collect();
+        while !updates.is_empty() {
+            let mut bytes = 0;
+            let fit = updates.iter().take_while(|(topic, update)| {
+                let before = bytes;
+                bytes += topic.len() + 256 + update.message.as_ref().map_or(0, size);
+                before < TRANSACTION_BYTES
+            });
+            let rest = updates.split_off(fit.count());
+            if let Err(error) = self.store(&updates).await {
+                tracing::error!(%error, "retained messages could not be written");
+                reason = Reason::ImplementationSpecificError;
+            }
+            self.metrics.retained_writes.add(updates.len() as u64);
+            updates = rest;
+        }
+        for job in jobs {
+            let (completions, passes): (Vec<_>, Vec<_>) =
+                job.records.into_iter().map(|record| (record.completion, record.pass)).unzip();
+            drop(passes);
+            complete(completions, reason);
+        }
+    }
+
+    async fn store(&self, updates: &[(String, Update)]) -> Result<(), MetaError> {
+        let forget_ms = self.clock.now_ms().saturating_add(FORGET_MS);
+        self.meta
+            .transact(|tx| async move {
+                for (topic, update) in updates {
+                    match &update.message {
+                        Some(message) => {
+                            retained::put(&tx, DEFAULT_TENANT, topic, message).await?;
+                        }
+                        None => {
+                            let version = update.version;
+                            retained::clear(&tx, DEFAULT_TENANT, topic, version, forget_ms).await?;
+                        }
+                    }
+                }
+                Ok::<_, MetaError>(())
+            })
+            .await
+    }
+
+    /// Removes what has expired.
+    async fn sweep(&self) {
+        let now_ms = self.clock.now_ms();
+        loop {
+            let swept = self
+                .meta
+                .transact(|tx| async move {
+                    let forget_ms = now_ms.saturating_add(FORGET_MS);
+                    retained::sweep(&tx, DEFAULT_TENANT, now_ms, forget_ms, SWEEP_ROWS).await
+                })
+                .await;
+            match swept {
+                Ok(SWEEP_ROWS) => {}
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "expired retained messages could not be removed");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn size(message: &RetainedMessage) -> usize {
+    message.payload.len() + message.properties.len() + message.publisher.len()
+}
+
+/// Adds the retained records of a batch to `updates`; a later one of a topic wins.
+fn collect(job: &Committed, updates: &mut HashMap<String, Update, RandomState>) {
+    // It was built here: uncompressed.
+    let Ok(open) = OpenBatch::open(&job.batch, 0) else { return };
+    let mut wanted = job.records.iter().map(|record| record.delta).peekable();
+    let mut user = UserPropertiesBuf::default();
+    for record in open.records().map_while(Result::ok) {
+        if wanted.next_if_eq(&record.offset_delta).is_none() {
+            continue;
+        }
+        let version = RetainedVersion {
+            generation: 0,
+            log: job.log,
+            offset: job.base_offset + u64::from(record.offset_delta),
+        };
+        if let Some((topic, update)) = update(&record, version, &mut user)
+            && updates.get(&topic).is_none_or(|known| known.version < version)
+        {
+            updates.insert(topic, update);
+        }
+    }
+}
+
+/// What a record does to the retained message of its topic.
+fn update(
+    record: &Record<'_>,
+    version: RetainedVersion,
+    user: &mut UserPropertiesBuf,
+) -> Option<(String, Update)> {
+    let message = Message::decode(record, user)?;
+    let topic = message.topic.to_owned();
+    if message.payload.is_empty() {
+        return Some((topic, Update { version, message: None }));
+    }
+    let mut builder = BatchBuilder::new();
+    // The properties are kept as they are in the log: a record without its value.
+    builder.append(record.key, None, record.headers, record.timestamp).ok()?;
+    let retained = RetainedMessage {
+        version,
+        qos: message.qos.bits(),
+        publisher: message.client_id.unwrap_or_default().to_owned(),
+        properties: builder.finish()?.bytes,
+        payload: Bytes::copy_from_slice(message.payload),
+        published_ms: record.timestamp,
+        expires_ms: message.expires_at_ms,
+    };
+    Some((topic, Update { version, message: Some(retained) }))
+}

@@ -1,0 +1,263 @@
+//! Hands messages to a session: sends them, lets them wait, or leaves them in the log.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use interflow_logstore::AppendKey;
+use smallvec::SmallVec;
+
+use super::link::Link;
+use super::state::State;
+use super::window::{Delivery, Source};
+use crate::mqtt::codec::{AliasForm, QoS, Variant};
+use crate::mqtt::deliver::{Early, Variants};
+use crate::mqtt::routes::Route;
+
+/// Bounds of what waits for a session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_outbound_bytes: usize,
+    pub(crate) max_pending_bytes: usize,
+}
+
+/// Where a message lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At {
+    pub(crate) shard: u16,
+    /// `None` for an early batch, which has no offset yet.
+    pub(crate) offset: Option<u64>,
+    /// The place of its batch among early ones, if it was (or is being) delivered early.
+    pub(crate) early: Option<Early>,
+    /// The newest early batch so far.
+    pub(crate) newest_early: Option<(AppendKey, u64)>,
+}
+
+/// Who hands it over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The log's tail: what can't be taken, the session will read by itself.
+    Live,
+    /// The session's own reading: what can't be taken is to be offered again.
+    CatchUp { qos0_from: u64 },
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Sent, kept, dropped, or not for the session.
+    Taken,
+    /// The session can't take it now.
+    Blocked,
+}
+
+/// Counts of one round of deliveries.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) delivered: [u64; 3],
+    pub(crate) dropped: [u64; 3],
+    pub(crate) in_flight: u64,
+}
+
+impl Tally {
+    fn count(counts: &mut [u64; 3], qos: QoS) {
+        if let Some(count) = counts.get_mut(usize::from(qos.bits())) {
+            *count += 1;
+        }
+    }
+
+    pub(crate) fn deliver(&mut self, qos: QoS) {
+        Self::count(&mut self.delivered, qos);
+        self.in_flight += u64::from(qos != QoS::AtMostOnce);
+    }
+
+    pub(crate) fn drop(&mut self, qos: QoS) {
+        Self::count(&mut self.dropped, qos);
+    }
+}
+
+impl State {
+    /// Offers a message to a session whose `routes` match it.
+    pub(crate) fn deliver(
+        &mut self,
+        routes: &[&Arc<Route>],
+        at: At,
+        mode: Mode,
+        variants: &mut Variants<'_>,
+        limits: Limits,
+        tally: &mut Tally,
+    ) -> Outcome {
+        let Some(link) = self.links.get(usize::from(at.shard)).copied() else {
+            return Outcome::Taken;
+        };
+        match (mode, link) {
+            (Mode::Live, Link::Behind { .. }) => return Outcome::Taken,
+            (Mode::Live, Link::Live { early_from }) => {
+                let pushed_early = at.early.is_some_and(|early| early.alone >= early_from);
+                if at.offset.is_some() == pushed_early {
+                    return Outcome::Taken;
+                }
+            }
+            (Mode::CatchUp { .. }, _) => {}
+        }
+        let client_id = variants.message().client_id;
+        let mut granted: Option<QoS> = None;
+        let mut retain = false;
+        let mut ids = SmallVec::<[u32; 2]>::new();
+        for route in routes {
+            if at.offset.is_some_and(|offset| offset < route.start(at.shard))
+                || at.early.is_some_and(|early| early.number < route.early_from(at.shard))
+            {
+                continue;
+            }
+            if route.options.no_local && client_id == Some(&*route.session.client_id) {
+                continue;
+            }
+            granted = granted.max(Some(route.options.qos));
+            retain |= route.options.retain_as_published;
+            ids.extend(route.subscription_id);
+        }
+        let Some(granted) = granted else { return Outcome::Taken };
+        let message = variants.message();
+        let (qos, retain) = (message.qos.min(granted), retain && message.retain);
+        let source = Source::Log { shard: at.shard, offset: at.offset.unwrap_or(0) };
+        if let (Mode::CatchUp { qos0_from }, QoS::AtMostOnce, Some(offset)) = (mode, qos, at.offset)
+            && offset < qos0_from
+        {
+            return Outcome::Taken;
+        }
+        let outcome = self.offer(qos, retain, ids, source, variants, limits, tally);
+        if let (Outcome::Blocked, Link::Live { early_from }, Some(cursor)) =
+            (outcome, link, at.offset)
+            && let Some(link) = self.links.get_mut(usize::from(at.shard))
+        {
+            let early_seen = at.newest_early.filter(|(_, alone)| *alone >= early_from);
+            *link = Link::Behind { cursor, qos0_from: 0, early_seen: early_seen.map(|it| it.0) };
+            return Outcome::Taken;
+        }
+        outcome
+    }
+
+    /// Sends a message, or keeps it to be sent when the client acknowledges others.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one delivery, borrowed apart")]
+    pub(crate) fn offer(
+        &mut self,
+        qos: QoS,
+        retain: bool,
+        subscription_ids: SmallVec<[u32; 2]>,
+        source: Source,
+        variants: &mut Variants<'_>,
+        limits: Limits,
+        tally: &mut Tally,
+    ) -> Outcome {
+        let Some(online) = self.online.as_deref_mut() else { return Outcome::Blocked };
+        let version = online.receiver.version;
+        let name = Variant { version, qos, retain, alias: AliasForm::Name, subscription_ids };
+        let Some(outgoing) = variants.get(&name) else {
+            tally.drop(qos);
+            return Outcome::Taken;
+        };
+        let max_packet_bytes = online.receiver.max_packet_bytes as usize;
+        if outgoing.bytes() > max_packet_bytes || outgoing.is_expired(variants.now_ms()) {
+            tally.drop(qos); // as if it had been sent and completed [MQTT-3.1.2-25]
+            return Outcome::Taken;
+        }
+        if qos == QoS::AtMostOnce {
+            if online.backlog() > limits.max_outbound_bytes {
+                tally.drop(qos);
+                return Outcome::Taken;
+            }
+        } else {
+            let can_send = self.pending.is_empty()
+                && online.to_send_again == 0
+                && online.outstanding < online.quota
+                && online.backlog() <= limits.max_outbound_bytes
+                && self.window(qos).has_room();
+            if !can_send {
+                if matches!(source, Source::Retained)
+                    || self.pending_bytes + outgoing.bytes() > limits.max_pending_bytes
+                {
+                    return Outcome::Blocked;
+                }
+                self.pending_bytes += outgoing.bytes();
+                self.pending.push_back(Delivery { outgoing, source });
+                return Outcome::Taken;
+            }
+        }
+        let id = match qos {
+            QoS::AtMostOnce => None,
+            qos => {
+                let delivery = Delivery { outgoing: outgoing.clone(), source };
+                self.window(qos).push(delivery)
+            }
+        };
+        let Some(online) = self.online.as_deref_mut() else { return Outcome::Blocked };
+        online.outstanding += usize::from(id.is_some());
+        tally.deliver(qos);
+
+        let mut alias = None;
+        let mut outgoing = outgoing;
+        if let Some(aliases) = &mut online.aliases {
+            let topic = variants.message().topic;
+            let (form, number) = aliases.form(topic);
+            let aliased = (form != AliasForm::Name)
+                .then(|| variants.get(&Variant { alias: form, ..name }))
+                .flatten()
+                .filter(|aliased| aliased.bytes() <= max_packet_bytes);
+            if let (Some(aliased), Some(number)) = (aliased, number) {
+                if form == AliasForm::Define {
+                    aliases.define(topic, number);
+                }
+                outgoing = aliased;
+                alias = Some(number);
+            }
+        }
+        online.publish(&outgoing, id, false, alias, variants.now_ms());
+        Outcome::Taken
+    }
+
+    /// Sends what waits, as far as quota and buffers allow: first what earlier connections sent,
+    /// then what is pending.
+    pub(crate) fn pump(&mut self, limits: Limits, now_ms: i64, tally: &mut Tally) {
+        let Some(online) = self.online.as_deref_mut() else { return };
+        for window in [&mut self.qos1, &mut self.qos2] {
+            if online.to_send_again == 0 {
+                break;
+            }
+            let room = online.quota.saturating_sub(online.outstanding);
+            let sent = window.send_again(room, |id, delivery| {
+                online.publish(&delivery.outgoing, Some(id), true, None, now_ms);
+            });
+            online.outstanding += sent;
+            online.to_send_again -= sent;
+        }
+        if online.to_send_again > 0 {
+            return;
+        }
+        while let Some(next) = self.pending.front() {
+            let qos = next.outgoing.qos();
+            let window = if qos == QoS::ExactlyOnce { &mut self.qos2 } else { &mut self.qos1 };
+            if online.outstanding >= online.quota
+                || online.backlog() > limits.max_outbound_bytes
+                || !window.has_room()
+            {
+                return;
+            }
+            let Some(delivery) = self.pending.pop_front() else { return };
+            self.pending_bytes = self.pending_bytes.saturating_sub(delivery.outgoing.bytes());
+            if delivery.outgoing.is_expired(now_ms)
+                || delivery.outgoing.bytes() > online.receiver.max_packet_bytes as usize
+            {
+                tally.drop(qos);
+                continue;
+            }
+            let outgoing = delivery.outgoing.clone();
+            let id = window.push(delivery);
+            online.outstanding += 1;
+            tally.deliver(qos);
+            online.publish(&outgoing, id, false, None, now_ms);
+        }
+        if self.pending.capacity() > 64 {
+            self.pending = VecDeque::new();
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! PUBLISHes of QoS 1 or 2 that were sent and are not completed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::mqtt::codec::{PacketId, Version};
+use crate::mqtt::deliver::Outgoing;
+use crate::mqtt::shared::Group;
+
+/// Where a message for a session came from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// A record of a log.
+    Log { shard: u16, offset: u64 },
+    /// A record that a shared subscription handed to this member.
+    Group { group: Arc<Group>, shard: u16, offset: u64 },
+    /// Not from the log: a retained message.
+    Retained,
+}
+
+/// A message for one session.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) outgoing: Arc<Outgoing>,
+    pub(crate) source: Source,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// PUBLISH was sent (or is to be sent again, if `again`).
+    Sent { delivery: Delivery, again: bool },
+    /// PUBREC came; PUBREL was sent. The number orders the PUBRELs.
+    Released(u64),
+    /// Completed, behind one that isn't.
+    Done,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: PacketId,
+    phase: Phase,
+}
+
+/// The window of one QoS, in the order of sending. Ids are taken from one half of the numbers, in
+/// rising order, so that only the oldest one can be met again.
+#[derive(Debug)]
+pub(crate) struct Window {
+    entries: VecDeque<Entry>,
+    first_id: u16,
+    next_id: u16,
+    live: usize,
+    releases: u64,
+}
+
+const HALF: u16 = 0x7fff;
+
+impl Window {
+    pub(crate) fn qos1() -> Self {
+        Self::new(1)
+    }
+
+    pub(crate) fn qos2() -> Self {
+        Self::new(0x8000)
+    }
+
+    fn new(first_id: u16) -> Self {
+        Self { entries: VecDeque::new(), first_id, next_id: 0, live: 0, releases: 0 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.live
+    }
+
+    fn id(&self, number: u16) -> Option<PacketId> {
+        PacketId::new(self.first_id + number)
+    }
+
+    /// The id that the next message gets; `None` while the oldest unfinished one has it.
+    fn free_id(&self) -> Option<PacketId> {
+        let id = self.id(self.next_id)?;
+        (self.entries.front().map(|entry| entry.id) != Some(id)).then_some(id)
+    }
+
+    /// There is an id for one more.
+    pub(crate) fn has_room(&self) -> bool {
+        self.free_id().is_some()
+    }
+
+    /// Adds a message that is being sent; `None` if it has no room.
+    pub(crate) fn push(&mut self, delivery: Delivery) -> Option<PacketId> {
+        let id = self.free_id()?;
+        self.next_id = if self.next_id + 1 == HALF { 0 } else { self.next_id + 1 };
+        self.entries.push_back(Entry { id, phase: Phase::Sent { delivery, again: false } });
+        self.live += 1;
+        Some(id)
+    }
+
+    fn find(&mut self, id: PacketId) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| entry.id == id && !matches!(entry.phase, Phase::Done))
+    }
+
+    /// The exchange ended: PUBACK, PUBCOMP, or PUBREC with an error. Returns whether it was open.
+    pub(crate) fn finish(&mut self, id: PacketId) -> bool {
+        let Some(entry) = self.find(id) else { return false };
+        entry.phase = Phase::Done;
+        self.live -= 1;
+        while self.entries.front().is_some_and(|entry| matches!(entry.phase, Phase::Done)) {
+            self.entries.pop_front();
+        }
+        if self.entries.is_empty() && self.entries.capacity() > 64 {
+            self.entries = VecDeque::new();
+        }
+        true
+    }
+
+    /// PUBREC came. Returns whether the id is open.
+    pub(crate) fn release(&mut self, id: PacketId) -> bool {
+        self.releases += 1;
+        let order = self.releases;
+        let Some(entry) = self.find(id) else { return false };
+        if let Phase::Sent { .. } = entry.phase {
+            entry.phase = Phase::Released(order);
+        }
+        true
+    }
+
+    /// What waits to be sent again must be in the new connection's version.
+    pub(crate) fn speak(&mut self, version: Version) {
+        for entry in &mut self.entries {
+            if let Phase::Sent { delivery, .. } = &mut entry.phase
+                && let Some(other) = delivery.outgoing.in_version(version)
+            {
+                delivery.outgoing = Arc::new(other);
+            }
+        }
+    }
+
+    /// A new connection: what was sent is to be sent again. Returns how many.
+    pub(crate) fn resume(&mut self) -> usize {
+        let mut count = 0;
+        for entry in &mut self.entries {
+            if let Phase::Sent { again, .. } = &mut entry.phase {
+                *again = true;
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// The ids whose PUBREL is to be sent again, in the order of their PUBRECs [MQTT-4.6.0-4].
+    pub(crate) fn released(&self) -> Vec<PacketId> {
+        let mut released: Vec<_> = self
+            .entries
+            .iter()
+            .filter_map(|entry| match entry.phase {
+                Phase::Released(order) => Some((order, entry.id)),
+                _ => None,
+            })
+            .collect();
+        released.sort_unstable();
+        released.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Calls `send` with what is to be sent again, in the original order, at most `max` of them.
+    pub(crate) fn send_again(
+        &mut self,
+        max: usize,
+        mut send: impl FnMut(PacketId, &Delivery),
+    ) -> usize {
+        let mut sent = 0;
+        for entry in &mut self.entries {
+            if sent == max {
+                break;
+            }
+            if let Phase::Sent { delivery, again } = &mut entry.phase
+                && *again
+            {
+                *again = false;
+                sent += 1;
+                send(entry.id, delivery);
+            }
+        }
+        sent
+    }
+
+    /// Takes out everything: the session ends. Returns what was never acknowledged, in order.
+    pub(crate) fn drain(&mut self) -> Vec<Delivery> {
+        self.live = 0;
+        self.entries
+            .drain(..)
+            .filter_map(|entry| match entry.phase {
+                Phase::Sent { delivery, .. } => Some(delivery),
+                _ => None,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,335 @@
+//! Shared subscriptions: a group reads the logs with its own cursors and hands each message to one
+//! member, in turn.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use interflow_logstore::{AppendKind, Read, ReadError};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::codec::{QoS, SubscriptionOptions, UserPropertiesBuf};
+use super::connection::ConnShared;
+use super::deliver::{FeedParts, Message, Variants, is_at_or_before};
+use super::publish::filter_hashes;
+use super::routes::Start;
+use super::session::{At, Limits, Link, Outcome, Session, Source, Tally};
+use super::topic::filter_matches;
+
+#[derive(Clone, Debug)]
+struct Member {
+    session: Arc<Session>,
+    options: SubscriptionOptions,
+    subscription_id: Option<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    members: Vec<Member>,
+    turn: usize,
+    links: Vec<Link>,
+    starts: Vec<Start>,
+    /// Records that a member got and will not complete: they go to another.
+    again: BTreeSet<(u16, u64)>,
+}
+
+/// One shared subscription: `$share/NAME/FILTER`.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) filter: Arc<str>,
+    members: Mutex<Members>,
+    /// Some of the log waits for a member that can take it.
+    waits: AtomicBool,
+    work: Notify,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Group {
+    /// A group that begins where the logs are now.
+    pub(crate) fn new(filter: &str, starts: Vec<Start>, links: Vec<Link>) -> Arc<Self> {
+        Arc::new(Self {
+            filter: filter.into(),
+            members: Mutex::new(Members { links, starts, ..Members::default() }),
+            waits: AtomicBool::new(false),
+            work: Notify::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// Adds a member, or changes its options.
+    pub(crate) fn join(
+        &self,
+        session: &Arc<Session>,
+        options: SubscriptionOptions,
+        subscription_id: Option<u32>,
+    ) {
+        let member = Member { session: session.clone(), options, subscription_id };
+        let mut members = self.members.lock();
+        match members.members.iter_mut().find(|it| Arc::ptr_eq(&it.session, session)) {
+            Some(old) => *old = member,
+            None => members.members.push(member),
+        }
+        drop(members);
+        self.work.notify_one();
+    }
+
+    /// Takes a member out; true if it was the last one.
+    pub(crate) fn leave(&self, session: &Arc<Session>) -> bool {
+        let mut members = self.members.lock();
+        members.members.retain(|member| !Arc::ptr_eq(&member.session, session));
+        let is_empty = members.members.is_empty();
+        drop(members);
+        self.work.notify_one();
+        is_empty
+    }
+
+    /// A record that was handed to a member goes to another.
+    pub(crate) fn take_back(&self, shard: u16, offset: u64) {
+        self.members.lock().again.insert((shard, offset));
+        self.waits.store(true, Ordering::Release);
+        self.work.notify_one();
+    }
+
+    /// A member connected, or can take more.
+    pub(crate) fn has_room(&self) {
+        if self.waits.load(Ordering::Acquire) {
+            self.work.notify_one();
+        }
+    }
+
+    /// Offers a record to the group from a log's tail.
+    pub(crate) fn deliver(
+        self: &Arc<Self>,
+        at: At,
+        variants: &mut Variants<'_>,
+        limits: Limits,
+        tally: &mut Tally,
+        wake: &mut Vec<Arc<ConnShared>>,
+    ) {
+        let mut members = self.members.lock();
+        let shard = usize::from(at.shard);
+        let Some(Link::Live { early_from }) = members.links.get(shard).copied() else { return };
+        let start = members.starts.get(shard).copied().unwrap_or(Start { offset: 0, early: 0 });
+        let pushed_early = at.early.is_some_and(|early| early.alone >= early_from);
+        if at.offset.is_some() == pushed_early
+            || at.offset.is_some_and(|offset| offset < start.offset)
+            || at.early.is_some_and(|early| early.number < start.early)
+        {
+            return;
+        }
+        let place = (at.shard, at.offset.unwrap_or(0));
+        let outcome = self.hand_out(&mut members, place, variants, limits, tally, wake);
+        if let (Outcome::Blocked, Some(cursor), Some(link)) =
+            (outcome, at.offset, members.links.get_mut(shard))
+        {
+            let early_seen = at.newest_early.filter(|(_, alone)| *alone >= early_from);
+            *link = Link::Behind { cursor, qos0_from: 0, early_seen: early_seen.map(|it| it.0) };
+            self.waits.store(true, Ordering::Release);
+        }
+    }
+
+    /// Hands a message to the next member that can take it. QoS 0 is dropped if none can.
+    fn hand_out(
+        self: &Arc<Self>,
+        members: &mut Members,
+        (shard, offset): (u16, u64),
+        variants: &mut Variants<'_>,
+        limits: Limits,
+        tally: &mut Tally,
+        wake: &mut Vec<Arc<ConnShared>>,
+    ) -> Outcome {
+        let message = variants.message();
+        let count = members.members.len();
+        let mut is_wanted = false;
+        // First those who can send at once, then those who let it wait.
+        for may_wait in [false, true] {
+            for step in 0..count {
+                let index = (members.turn + step) % count;
+                let Some(member) = members.members.get(index) else { continue };
+                let qos = message.qos.min(member.options.qos);
+                is_wanted |= qos != QoS::AtMostOnce;
+                let retain = message.retain && member.options.retain_as_published;
+                let ids = member.subscription_id.into_iter().collect();
+                let mut state = member.session.lock();
+                if !state.has_buffer(limits)
+                    || (!may_wait && qos != QoS::AtMostOnce && !state.has_space(limits))
+                {
+                    continue;
+                }
+                let source = Source::Group { group: self.clone(), shard, offset };
+                if state.offer(qos, retain, ids, source, variants, limits, tally) == Outcome::Taken
+                {
+                    wake.extend(state.take_wake());
+                    drop(state);
+                    members.turn = index + 1;
+                    return Outcome::Taken;
+                }
+            }
+        }
+        if is_wanted {
+            return Outcome::Blocked;
+        }
+        if count > 0 {
+            tally.drop(QoS::AtMostOnce);
+        }
+        Outcome::Taken
+    }
+
+    /// Reads what the tails could not hand out, whenever members can take more; until the group
+    /// ends.
+    pub(crate) async fn run(self: Arc<Self>, parts: FeedParts) {
+        loop {
+            tokio::select! {
+                () = self.work.notified() => {}
+                () = self.stop.cancelled() => return,
+            }
+            self.waits.store(false, Ordering::Release);
+            let mut is_done = true;
+            for shard in 0..parts.tails.len() {
+                is_done &= self.catch_up(&parts, shard).await;
+            }
+            is_done &= self.hand_out_again(&parts).await;
+            if !is_done {
+                self.waits.store(true, Ordering::Release);
+                // A member may have got room before the flag was set.
+                if self
+                    .members
+                    .lock()
+                    .members
+                    .iter()
+                    .any(|member| member.session.lock().has_space(parts.dispatch.limits))
+                {
+                    self.work.notify_one();
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    /// Brings the group forward in one log; true if it is live there.
+    async fn catch_up(self: &Arc<Self>, parts: &FeedParts, shard: usize) -> bool {
+        let Some(tail) = parts.tails.get(shard) else { return true };
+        loop {
+            let (cursor, until, early_seen) = {
+                let mut position = tail.position();
+                let mut members = self.members.lock();
+                let Some(link) = members.links.get_mut(shard) else { return true };
+                let Link::Behind { cursor, early_seen, .. } = *link else { return true };
+                if cursor >= position.next {
+                    *link = position.live();
+                    return true;
+                }
+                (cursor, position.next, early_seen)
+            };
+            let read = Read {
+                log: tail.log,
+                offset: cursor,
+                max_bytes: parts.dispatch.read_bytes,
+                stable_only: true,
+                filter: filter_hashes([&*self.filter].into_iter()).map(Into::into),
+            };
+            parts.dispatch.metrics.catch_up_reads.inc();
+            let outcome = match parts.dispatch.client.read(read).await {
+                Ok(outcome) => outcome,
+                Err(ReadError::OutOfRange { start, .. }) if start > cursor => {
+                    self.advance(shard, start);
+                    continue;
+                }
+                Err(error) => {
+                    tracing::error!(log = %tail.log, %error, "a group can't read the log");
+                    self.advance(shard, until);
+                    continue;
+                }
+            };
+            for batch in &outcome.batches {
+                let was_pushed =
+                    batch.key.zip(early_seen).is_some_and(|(key, seen)| is_at_or_before(key, seen));
+                if batch.kind != AppendKind::Data || was_pushed {
+                    continue;
+                }
+                let Some(open) = parts.dispatch.open(&batch.bytes) else { continue };
+                for record in open.records().map_while(Result::ok) {
+                    let offset = batch.base_offset + u64::from(record.offset_delta);
+                    if offset < cursor || offset >= until {
+                        continue;
+                    }
+                    if self.record(parts, tail.shard, offset, &record) == Outcome::Blocked {
+                        self.advance(shard, offset);
+                        return false;
+                    }
+                }
+            }
+            self.advance(shard, outcome.next_offset.min(until));
+        }
+    }
+
+    fn advance(&self, shard: usize, to: u64) {
+        if let Some(Link::Behind { cursor, .. }) = self.members.lock().links.get_mut(shard) {
+            *cursor = to.max(*cursor);
+        }
+    }
+
+    fn record(
+        self: &Arc<Self>,
+        parts: &FeedParts,
+        shard: u16,
+        offset: u64,
+        record: &crate::records::Record<'_>,
+    ) -> Outcome {
+        let mut user = UserPropertiesBuf::default();
+        let now_ms = parts.dispatch.clock.now_ms();
+        let Some(message) = Message::decode(record, &mut user) else { return Outcome::Taken };
+        if message.is_expired(now_ms) || !filter_matches(&self.filter, message.topic) {
+            return Outcome::Taken;
+        }
+        let mut variants = Variants::new(&message, now_ms);
+        let (mut tally, mut wake) = (Tally::default(), Vec::new());
+        let outcome = self.hand_out(
+            &mut self.members.lock(),
+            (shard, offset),
+            &mut variants,
+            parts.dispatch.limits,
+            &mut tally,
+            &mut wake,
+        );
+        parts.dispatch.count(&tally);
+        wake.iter().for_each(|connection| connection.wake());
+        outcome
+    }
+
+    /// Hands out records that were taken back; true if none is left.
+    async fn hand_out_again(self: &Arc<Self>, parts: &FeedParts) -> bool {
+        loop {
+            let Some((shard, offset)) = self.members.lock().again.first().copied() else {
+                return true;
+            };
+            let Some(tail) = parts.tails.get(usize::from(shard)) else { return true };
+            let read =
+                Read { log: tail.log, offset, max_bytes: 1, stable_only: true, filter: None };
+            let outcome = match parts.dispatch.client.read(read).await {
+                Ok(outcome) => outcome.batches,
+                Err(error) => {
+                    tracing::warn!(log = %tail.log, offset, %error, "a record is gone");
+                    Vec::new()
+                }
+            };
+            let mut blocked = false;
+            for batch in &outcome {
+                let Some(open) = parts.dispatch.open(&batch.bytes) else { continue };
+                let delta = offset.checked_sub(batch.base_offset);
+                let mut records = open.records().map_while(Result::ok);
+                if let Some(record) =
+                    records.find(|record| Some(u64::from(record.offset_delta)) == delta)
+                {
+                    blocked = self.record(parts, shard, offset, &record) == Outcome::Blocked;
+                }
+            }
+            if blocked {
+                return false;
+            }
+            self.members.lock().again.remove(&(shard, offset));
+        }
+    }
+}

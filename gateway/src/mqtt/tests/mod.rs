@@ -1,0 +1,3 @@
+//! The engine over the fake log: what clients see.
+
+mod publishing;
