@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::budget::Budget;
 use super::config::KafkaConfig;
 use super::data::DataPlane;
+use super::groups::Groups;
 use super::metrics::Metrics;
 use crate::auth::Authenticator;
 use crate::topics::Topics;
@@ -51,6 +52,7 @@ pub(super) struct Broker {
     pub(super) node: i32,
     pub(super) config: KafkaConfig,
     pub(super) data: Arc<DataPlane>,
+    pub(super) groups: Arc<Groups>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) budget: Budget,
     pub(super) advertised: ArcSwap<HashMap<Arc<str>, Endpoint>>,

@@ -13,6 +13,7 @@ mod config;
 mod connection;
 pub mod data;
 pub mod frame;
+mod groups;
 mod metrics;
 mod producers;
 mod route;

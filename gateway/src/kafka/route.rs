@@ -11,7 +11,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use super::broker::Broker;
 use super::data::Body;
 use super::frame::{self, FrameError};
-use super::{admin, sasl};
+use super::{admin, groups, sasl};
 use crate::auth::Principal;
 use crate::net::Peer;
 
@@ -20,7 +20,6 @@ use crate::net::Peer;
 pub(super) struct Request {
     pub(super) api: ApiKey,
     pub(super) version: i16,
-    #[expect(dead_code, reason = "members of groups are shown with it")]
     pub(super) client_id: StrBytes,
     pub(super) body: Bytes,
     pub(super) peer: Peer,
@@ -153,6 +152,16 @@ pub(super) fn routes() -> Vec<Route> {
             admin::alter_configs::answer
         )),
         call!(FindCoordinator, FindCoordinatorRequest, admin::cluster::find_coordinator),
+        waiting(call!(JoinGroup, JoinGroupRequest, groups::api::membership::join)),
+        waiting(call!(SyncGroup, SyncGroupRequest, groups::api::membership::sync)),
+        call!(Heartbeat, HeartbeatRequest, groups::api::membership::heartbeat),
+        call!(LeaveGroup, LeaveGroupRequest, groups::api::membership::leave),
+        call!(OffsetCommit, OffsetCommitRequest, groups::api::offsets::commit),
+        call!(OffsetFetch, OffsetFetchRequest, groups::api::offsets::fetch),
+        call!(OffsetDelete, OffsetDeleteRequest, groups::api::offsets::delete),
+        call!(ListGroups, ListGroupsRequest, groups::api::operate::list),
+        call!(DescribeGroups, DescribeGroupsRequest, groups::api::operate::describe),
+        call!(DeleteGroups, DeleteGroupsRequest, groups::api::operate::delete),
     ]
 }
 

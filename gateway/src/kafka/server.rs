@@ -11,6 +11,7 @@ use super::broker::{Broker, Deps, Endpoint};
 use super::budget::Budget;
 use super::connection;
 use super::data::{DataLimits, DataPlane};
+use super::groups::Groups;
 use super::metrics::Metrics;
 use super::producers::ProducerIds;
 use super::route::{self, Route};
@@ -42,6 +43,12 @@ impl Server {
             ..DataLimits::default()
         };
         let data = DataPlane::new(deps.logs.clone(), deps.topics.clone(), ids, limits);
+        let groups = Groups::start(
+            deps.meta.clone(),
+            deps.config.clone(),
+            metrics.clone(),
+            shutdown.clone(),
+        );
         let broker = Arc::new(Broker {
             topics: deps.topics,
             logs: deps.logs,
@@ -51,6 +58,7 @@ impl Server {
             budget: Budget::new(deps.config.queued_max_request_bytes),
             config: deps.config,
             data: Arc::new(data),
+            groups,
             metrics,
             advertised: ArcSwap::from_pointee(HashMap::new()),
         });
@@ -86,7 +94,9 @@ impl Server {
     }
 
     /// Waits until the tasks of the coordinator have ended, after shutdown.
-    pub async fn stopped(&self) {}
+    pub async fn stopped(&self) {
+        self.broker.groups.stopped().await;
+    }
 }
 
 pub(super) fn table() -> RouteTable {

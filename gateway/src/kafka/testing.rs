@@ -8,7 +8,6 @@ use interflow_meta::{EmbeddedStore, Env, Meta, NodeId};
 use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -44,7 +43,6 @@ impl Authenticator for OneUser {
 /// A server and what is below it.
 pub(super) struct Bench {
     pub(super) server: Arc<Server>,
-    pub(super) meta: Meta,
     pub(super) logs: Arc<FakeLogs>,
     pub(super) topics: Arc<Topics>,
     pub(super) shutdown: CancellationToken,
@@ -81,7 +79,7 @@ impl Bench {
         .await
         .expect("starts");
         let deps = Deps {
-            meta: meta.clone(),
+            meta,
             topics: topics.clone(),
             logs: logs.clone(),
             auth: Arc::new(OneUser(users)),
@@ -92,7 +90,7 @@ impl Bench {
         let server = Server::start(deps, shutdown.clone()).await.expect("starts");
         server.advertise("inside", Endpoint { host: "inside.example".into(), port: 1 });
         server.advertise("outside", Endpoint { host: "outside.example".into(), port: 2 });
-        Self { server, meta, logs, topics, shutdown }
+        Self { server, logs, topics, shutdown }
     }
 
     pub(super) fn connect(&self) -> Client {
@@ -107,8 +105,8 @@ impl Bench {
             transport: Transport::Tcp,
         };
         let server = self.server.clone();
-        let served = tokio::spawn(async move { server.serve(Stream::Pipe(theirs), peer).await });
-        Client { stream: ours, next: 0, served }
+        tokio::spawn(async move { server.serve(Stream::Pipe(theirs), peer).await });
+        Client { stream: ours, next: 0 }
     }
 }
 
@@ -116,8 +114,6 @@ impl Bench {
 pub(super) struct Client {
     pub(super) stream: DuplexStream,
     next: i32,
-    /// Ends when the server closes the connection.
-    pub(super) served: JoinHandle<()>,
 }
 
 impl Client {
@@ -162,7 +158,7 @@ impl Client {
     }
 
     /// Whether the server has closed the connection without another byte.
-    pub(super) async fn is_closed(mut self) -> bool {
+    pub(super) async fn closes(mut self) -> bool {
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest).await.expect("reads");
         rest.is_empty()

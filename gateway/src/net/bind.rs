@@ -66,12 +66,32 @@ pub enum BindError {
     },
 }
 
+/// A port that the system chose for one address may be taken on the next: so often another is
+/// tried.
+const CHOSEN_PORT_ATTEMPTS: usize = 8;
+
 /// Sockets of one listener, with the addresses that they got.
 pub(crate) fn bind_all<T>(
     listener: &Arc<str>,
     transport: Transport,
     addresses: &[SocketAddr],
     bind: impl Fn(SocketAddr) -> io::Result<(T, SocketAddr)>,
+) -> Result<Vec<(T, SocketAddr)>, BindError> {
+    let may_choose = addresses.iter().any(|address| address.port() == 0);
+    for _ in 1..CHOSEN_PORT_ATTEMPTS {
+        match bind_once(listener, transport, addresses, &bind) {
+            Err(BindError::InUse { .. }) if may_choose => {}
+            result => return result,
+        }
+    }
+    bind_once(listener, transport, addresses, &bind)
+}
+
+fn bind_once<T>(
+    listener: &Arc<str>,
+    transport: Transport,
+    addresses: &[SocketAddr],
+    bind: &impl Fn(SocketAddr) -> io::Result<(T, SocketAddr)>,
 ) -> Result<Vec<(T, SocketAddr)>, BindError> {
     let mut bound: Vec<(T, SocketAddr)> = Vec::new();
     let mut first_missing = None;
@@ -152,4 +172,32 @@ fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chosen_port_that_is_taken_on_the_next_address_is_chosen_again() {
+        let chosen = std::cell::Cell::new(1000);
+        let bind = |mut address: SocketAddr| {
+            if address.port() == 0 {
+                chosen.set(chosen.get() + 1);
+                address.set_port(chosen.get());
+            }
+            match (address.is_ipv6(), address.port()) {
+                (true, ..1003) => Err(io::ErrorKind::AddrInUse.into()),
+                _ => Ok(((), address)),
+            }
+        };
+        let bind = |port| {
+            let addresses =
+                ["127.0.0.1", "::1"].map(|ip| SocketAddr::new(ip.parse().unwrap(), port));
+            bind_all(&"test".into(), Transport::Tcp, &addresses, bind)
+        };
+        let ports: Vec<_> = bind(0).unwrap().iter().map(|(_, address)| address.port()).collect();
+        assert_eq!(ports, [1003, 1003]);
+        assert!(matches!(bind(1002), Err(BindError::InUse { .. })), "a port asked for is kept to");
+    }
 }

@@ -105,14 +105,30 @@ impl Scan<'_> {
         Ok(if is_entry { Look::Entry } else { Look::Nothing })
     }
 
+    fn is_entry(&mut self, at: u32) -> io::Result<bool> {
+        let wanted = format::ENTRY_HEADER + 4 * format::MAX_DIGEST;
+        let key = self.key;
+        Ok(format::decode_entry(self.pages.get(at, wanted)?, key, at).is_some())
+    }
+
     /// Reads a group; returns where the next one should be.
     fn group(&mut self, at: u32, header: GroupHeader) -> io::Result<u32> {
         self.found.push(Found::Group { at, header });
         let start = at + GROUP_HEADER;
         let end = start.saturating_add(header.bytes);
-        let reached = self.entries(start, end)?;
-        if reached < end {
-            self.bad(reached, end);
+        let mut at = start;
+        loop {
+            at = self.entries(at, end)?;
+            if at >= end {
+                break;
+            }
+            // One bad header must not hide the entries behind it.
+            let mut next = at + 1;
+            while next < end && !self.is_entry(next)? {
+                next += 1;
+            }
+            self.bad(at, next.min(end));
+            at = next;
         }
         Ok(end.checked_next_multiple_of(format::ALIGN).unwrap_or(u32::MAX))
     }

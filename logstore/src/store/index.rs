@@ -57,15 +57,27 @@ pub(crate) struct Extent {
     pub(crate) is_closed: bool,
     /// Bytes of entries of segments that are here.
     pub(crate) live: u64,
+    /// Bytes of entries that were here when it was closed.
+    pub(crate) stored: u64,
     /// Bytes of the file, all in all.
     pub(crate) total: u64,
     /// The segments that have, or had, runs here.
     pub(crate) segments: Vec<SegmentId>,
 }
 
+/// A run that was copied to another extent.
+#[derive(Clone, Debug)]
+pub(crate) struct Rewritten {
+    /// Where it was.
+    pub(crate) from: ExtentId,
+    /// What it is now.
+    pub(crate) summary: RunSummary,
+}
+
 impl Extent {
     pub(crate) fn new(key: ExtentKey, kind: ExtentKind, previous: Position) -> Self {
-        Self { key, kind, previous, is_closed: false, live: 0, total: 0, segments: Vec::new() }
+        let (live, stored, total) = (0, 0, 0);
+        Self { key, kind, previous, is_closed: false, live, stored, total, segments: Vec::new() }
     }
 }
 
@@ -144,25 +156,29 @@ impl Index {
         }
     }
 
-    /// A run that a start has found. Runs of what was rewritten may come twice: then the first
-    /// to come stays.
+    /// A run that a start has found. Runs of what was rewritten may come twice: the
+    /// larger one stays.
     pub(crate) fn load(&mut self, extent: ExtentId, summary: RunSummary, place: RunPlace) {
         let RunSummary { id, stats, snapshot, damaged, .. } = summary;
         let segment = self.segments.entry(id).or_default();
         for range in damaged {
             segment.damage(range);
         }
+        let covers =
+            |a: &RunStats, b: &RunStats| b.first < b.end && a.first <= b.first && b.end <= a.end;
+        if segment.runs.iter().any(|run| covers(&run.stats, &stats)) {
+            return;
+        }
+        segment.runs.retain(|run| {
+            let is_covered = covers(&stats, &run.stats);
+            if is_covered && let Some(extent) = self.extents.get_mut(&run.extent) {
+                extent.live = extent.live.saturating_sub(run.stats.disk_bytes);
+            }
+            !is_covered
+        });
         let at = segment
             .runs
             .partition_point(|run| (run.stats.first, run.stats.end) < (stats.first, stats.end));
-        let is_known = stats.first < stats.end
-            && segment
-                .runs
-                .iter()
-                .any(|run| run.stats.first <= stats.first && stats.end <= run.stats.end);
-        if is_known {
-            return;
-        }
         segment.runs.insert(at, Run { extent, stats, place });
         if let Some(snapshot) = snapshot
             && segment.snapshot.is_none_or(|(_, last)| last.offset <= snapshot.offset)
@@ -171,6 +187,7 @@ impl Index {
         }
         if let Some(extent) = self.extents.get_mut(&extent) {
             extent.live += stats.disk_bytes;
+            extent.stored += stats.disk_bytes;
             extent.segments.push(id);
         }
     }
@@ -217,14 +234,12 @@ impl Index {
     /// After all runs were loaded: entries of a segment are dense, so a gap is damage.
     pub(crate) fn note_gaps(&mut self) {
         for segment in self.segments.values_mut() {
-            let gaps: Vec<_> = segment
-                .runs
-                .windows(2)
-                .filter_map(|pair| match pair {
-                    [before, after] => Some(before.stats.end..after.stats.first),
-                    _ => None,
-                })
-                .collect();
+            let mut end = segment.runs.first().map_or(0, |run| run.stats.first);
+            let mut gaps = Vec::new();
+            for run in &segment.runs {
+                gaps.push(end..run.stats.first);
+                end = end.max(run.stats.end);
+            }
             for gap in gaps {
                 segment.damage(gap);
             }
@@ -280,5 +295,37 @@ impl Index {
             extent.is_closed = true;
             extent.total = total;
         }
+    }
+
+    /// The runs are in `to` from now on; returns the extents that they have left, which nothing
+    /// refers to any more.
+    pub(crate) fn move_runs(
+        &mut self,
+        mut to: Extent,
+        moved: &[Rewritten],
+        left: &[ExtentId],
+    ) -> Vec<Extent> {
+        for Rewritten { from, summary } in moved {
+            to.stored += summary.stats.disk_bytes;
+            // Dropped meanwhile: its copy is dead from the beginning.
+            let Some(segment) = self.segments.get_mut(&summary.id) else { continue };
+            let run = segment
+                .runs
+                .iter_mut()
+                .find(|run| run.extent == *from && run.stats == summary.stats);
+            let Some(run) = run else { continue };
+            run.extent = to.key.id;
+            run.place = RunPlace::Footer(summary.block);
+            to.live += summary.stats.disk_bytes;
+            to.segments.push(summary.id);
+            if let (Some((extent, last)), Some(copy)) = (segment.snapshot, summary.snapshot)
+                && extent == *from
+                && last.offset == copy.offset
+            {
+                segment.snapshot = Some((to.key.id, copy));
+            }
+        }
+        self.extents.insert(to.key.id, to);
+        left.iter().filter_map(|id| self.extents.remove(id)).collect()
     }
 }

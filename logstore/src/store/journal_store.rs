@@ -10,16 +10,12 @@ use crate::Offset;
 use crate::disk::Disk;
 
 use super::open::OpenError;
-use super::plan::Wanted;
 use super::read::{self, Wait};
 use super::shared::Shared;
 use super::{
-    Entry, EntryHeader, EntryKind, EntryStore, FoundSegment, Options, Position, SegmentId,
-    SegmentRead, SegmentReadOutcome, StoreError, StoreEvents, close, keeper, open, worker,
+    Entry, EntryHeader, EntryStore, FoundSegment, Options, Position, SegmentId, SegmentRead,
+    SegmentReadOutcome, StoreError, StoreEvents, close, keeper, open, worker,
 };
-
-/// Entries fetched at a time when headers are wanted.
-const HEADERS_AT_A_TIME: usize = 256;
 
 /// Keeps entries in the journal of one folder.
 pub struct JournalStore {
@@ -117,37 +113,14 @@ impl EntryStore for JournalStore {
         id: SegmentId,
         from: Offset,
     ) -> Result<Vec<(EntryHeader, Option<Bytes>)>, StoreError> {
-        self.blocking(move |shared| {
-            let mut wanted = Vec::new();
-            for (extent, index) in read::indexes(shared, id)? {
-                let entries = index.entries().iter().filter(|entry| {
-                    entry.end() > from || (entry.is_snapshot() && entry.offset >= from)
-                });
-                wanted.extend(entries.map(|entry| Wanted { extent, entry: *entry }));
-            }
-            let mut headers = Vec::with_capacity(wanted.len());
-            for some in wanted.chunks(HEADERS_AT_A_TIME) {
-                for fetched in read::entries(shared, id, some)? {
-                    let is_snapshot = fetched.head.header.kind == EntryKind::Snapshot;
-                    headers.push((fetched.head.header, is_snapshot.then_some(fetched.payload)));
-                }
-            }
-            Ok(headers)
-        })
-        .await?
+        self.blocking(move |shared| read::headers(shared, id, from)).await?
     }
 
     async fn last_snapshot(
         &self,
         id: SegmentId,
     ) -> Result<Option<(EntryHeader, Bytes)>, StoreError> {
-        self.blocking(move |shared| {
-            let snapshot = shared.state.lock().index.segment(id).and_then(|s| s.snapshot);
-            let Some((extent, entry)) = snapshot else { return Ok(None) };
-            let fetched = read::entries(shared, id, &[Wanted { extent, entry }])?.pop();
-            Ok(fetched.map(|fetched| (fetched.head.header, fetched.payload)))
-        })
-        .await?
+        self.blocking(move |shared| read::last_snapshot(shared, id)).await?
     }
 
     async fn seek_time(
@@ -156,18 +129,7 @@ impl EntryStore for JournalStore {
         timestamp: i64,
         end: Offset,
     ) -> Result<Option<(Offset, i64)>, StoreError> {
-        self.blocking(move |shared| {
-            for (_, index) in read::indexes(shared, id)? {
-                let found = index.entries().iter().find(|entry| {
-                    entry.kind == EntryKind::Data && entry.max_timestamp >= timestamp
-                });
-                if let Some(entry) = found {
-                    return Ok((entry.offset < end).then_some((entry.offset, entry.max_timestamp)));
-                }
-            }
-            Ok(None)
-        })
-        .await?
+        self.blocking(move |shared| read::seek_time(shared, id, timestamp, end)).await?
     }
 
     fn segment(&self, id: SegmentId) -> Option<FoundSegment> {
@@ -185,6 +147,7 @@ impl EntryStore for JournalStore {
     fn drop_segment(&self, id: SegmentId) {
         let mut state = self.shared.state.lock();
         if state.index.drop_segment(id) {
+            state.rewrites_are_off = false;
             self.shared.wake_keeper(&mut state);
         }
     }

@@ -13,6 +13,7 @@ use crate::journal::footer::{self, RunSummary};
 use crate::journal::{ExtentId, ExtentKey, ExtentKind, format};
 
 use super::index::{Extent, RunPlace};
+use super::rewrite::{self, Rewrite, Step};
 use super::shared::Shared;
 
 /// What a footer states besides the runs.
@@ -50,7 +51,7 @@ pub(crate) fn run(shared: &Shared) {
 
 /// Does the most urgent chore. `None` if there is none; else how long to pause after it.
 pub(crate) fn keep_one(shared: &Shared) -> Option<Duration> {
-    let _alone = shared.keeping.lock();
+    let mut rewriting = shared.keeping.lock();
     let mut state = shared.state.lock();
     if state.core.failed().is_some() || state.is_stopped {
         return None;
@@ -84,7 +85,39 @@ pub(crate) fn keep_one(shared: &Shared) -> Option<Duration> {
         }
         return Some(Duration::ZERO);
     }
-    None
+    if rewriting.is_none() {
+        if state.rewrites_are_off {
+            return None;
+        }
+        let victims = rewrite::choose(&rewrite::usage(&state.index), &shared.options);
+        if victims.is_empty() {
+            return None;
+        }
+        *rewriting = Some(Rewrite::plan(&mut state, &victims));
+    }
+    drop(state);
+    match rewriting.as_mut()?.step(shared) {
+        Ok(Step::Wrote(bytes)) => Some(pause(bytes, shared.options.rewrite_bytes_per_second)),
+        Ok(Step::Done(removed)) => {
+            *rewriting = None;
+            removed.iter().for_each(|extent| remove(shared, extent));
+            Some(Duration::ZERO)
+        }
+        Err(error) => {
+            if let Some(rewrite) = rewriting.take() {
+                rewrite.abandon(shared);
+            }
+            tracing::warn!(%error, "extents could not be rewritten");
+            shared.state.lock().rewrites_are_off = true;
+            None
+        }
+    }
+}
+
+/// How long to wait after writing `bytes`, to stay within the budget.
+fn pause(bytes: u64, bytes_per_second: u64) -> Duration {
+    let micros = bytes.saturating_mul(1_000_000) / bytes_per_second.max(1);
+    Duration::from_micros(micros.min(1_000_000))
 }
 
 /// Prepares an empty, durable extent, unless the disk is full.
@@ -186,12 +219,13 @@ pub(crate) fn close_extent(
     Ok(())
 }
 
-/// Removes an extent that nothing refers to any more. Should its name come back after a power
-/// cut, a start finds only segments that are dropped again.
+/// Removes an extent that nothing refers to any more. Should its name come back all the same, a
+/// start finds only segments that are dropped again.
 fn remove(shared: &Shared, extent: &Extent) {
     shared.files.forget(extent.key.id);
     shared.indexes.forget(extent.key.id);
-    if let Err(error) = shared.disk.remove(&extent.key.file_name(extent.kind)) {
+    let name = extent.key.file_name(extent.kind);
+    if let Err(error) = shared.disk.remove(&name).and_then(|()| shared.disk.sync_folder()) {
         tracing::warn!(%error, extent = extent.key.id.0, "could not remove an extent");
     }
 }

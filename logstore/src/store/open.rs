@@ -10,15 +10,17 @@ use rand::rngs::StdRng;
 
 use crate::disk::{Disk, DiskFile};
 use crate::journal::core::{Core, Sizes};
-use crate::journal::entries::RunIndex;
+use crate::journal::entries::{IndexEntry, RunIndex};
 use crate::journal::footer::{BlockRef, MARK, Mark, RunStats, RunSummary, Summary};
+use crate::journal::format::{self, EntryHead};
 use crate::journal::recovery::{Footered, Scanned, Verdict, judge};
-use crate::journal::{ExtentId, ExtentKey, ExtentKind, format, scan};
+use crate::journal::{ExtentId, ExtentKey, ExtentKind, scan};
 use crate::{Offset, store::SegmentId};
 
 use super::files::{Files, IndexCache};
 use super::index::{Extent, Index, RunPlace};
 use super::keeper::{self, Relations};
+use super::rewrite;
 use super::shared::{Shared, State};
 use super::{Options, Position, StoreEvents};
 
@@ -172,19 +174,24 @@ pub(crate) fn open(
             recheck_space: false,
             waits_for_spare: false,
             is_reporting: false,
+            must_report: false,
             reported: Position::default(),
             unchecked_bytes: 0,
+            rewrites_are_off: false,
         }),
         options,
         work: Condvar::new(),
         chores: Condvar::new(),
-        keeping: Mutex::new(()),
+        keeping: Mutex::new(None),
         settled: Default::default(),
         files: Files::default(),
         indexes,
         _lock: lock,
     };
     settle(&shared, &verdicts, last).map_err(trying("closing the extents of the last run"))?;
+    for name in names.iter().filter(|name| name.ends_with(rewrite::UNFINISHED)) {
+        let _ = shared.disk.remove(name);
+    }
     let replaced = replaced.iter().filter_map(|id| extents.get(id));
     for (key, kind) in replaced {
         let _ = shared.disk.remove(&key.file_name(*kind));
@@ -222,52 +229,58 @@ fn read_footer(file: &dyn DiskFile, key: ExtentKey) -> io::Result<Option<(Mark, 
     Ok(mark.summary(key, &bytes).map(|summary| (mark, summary)))
 }
 
-/// Puts what was kept of a scanned extent into the index, run by run.
-fn load_kept(index: &mut Index, verdict: &Verdict) {
-    struct Gathered {
-        stats: RunStats,
-        index: RunIndex,
-        summary: RunSummary,
+/// Consecutive entries of a segment as a scan found them.
+struct Gathered {
+    summary: RunSummary,
+    index: RunIndex,
+}
+
+impl Gathered {
+    fn new(id: SegmentId) -> Self {
+        let (stats, block) = (RunStats::default(), BlockRef::default());
+        let summary = RunSummary { id, stats, snapshot: None, block, damaged: Vec::new() };
+        Self { summary, index: RunIndex::default() }
     }
-    let mut runs: BTreeMap<SegmentId, Gathered> = BTreeMap::new();
+
+    fn add(&mut self, entry: &IndexEntry, head: &EntryHead, is_good: bool) {
+        let RunSummary { stats, snapshot, damaged, .. } = &mut self.summary;
+        if is_good {
+            stats.add(entry);
+            self.index.push(*entry, head.header.digest.as_ref().map(|digest| &*digest.0));
+            if entry.is_snapshot() {
+                *snapshot = Some(*entry);
+            }
+        } else {
+            stats.cover(entry);
+            damaged.push(entry.offset..entry.end());
+        }
+    }
+}
+
+/// Puts what was kept of a scanned extent into the index, run by run. After a gap a new run
+/// begins: what was rewritten may have several of one segment, with others' between them.
+fn load_kept(index: &mut Index, verdict: &Verdict) {
     let mut all: Vec<_> = verdict.kept.iter().map(|(entry, head)| (entry, head, true)).collect();
     all.extend(verdict.damaged.iter().map(|(entry, head)| (entry, head, false)));
     all.sort_by_key(|(entry, ..)| entry.at);
+    let mut runs: BTreeMap<SegmentId, Vec<Gathered>> = BTreeMap::new();
     for (entry, head, is_good) in all {
         let id = head.header.id;
-        let run = runs.entry(id).or_insert_with(|| Gathered {
-            stats: RunStats::default(),
-            index: RunIndex::default(),
-            summary: RunSummary {
-                id,
-                stats: RunStats::default(),
-                snapshot: None,
-                block: BlockRef::default(),
-                damaged: Vec::new(),
-            },
-        });
-        if run.stats.first <= run.stats.end && run.stats.end < entry.offset {
-            run.summary.damaged.push(run.stats.end..entry.offset);
+        let of_segment = runs.entry(id).or_default();
+        let goes_on = of_segment.last().is_some_and(|run| run.summary.stats.end == entry.offset);
+        if !goes_on {
+            of_segment.push(Gathered::new(id));
         }
-        if is_good {
-            run.stats.add(entry);
-            run.index.push(*entry, head.header.digest.as_ref().map(|digest| &*digest.0));
-            if entry.is_snapshot() {
-                run.summary.snapshot = Some(*entry);
-            }
-        } else {
-            run.stats.cover(entry);
-            if !entry.is_snapshot() {
-                run.summary.damaged.push(entry.offset..entry.end());
-            }
+        if let Some(run) = of_segment.last_mut() {
+            run.add(entry, head, is_good);
         }
     }
-    for (id, mut run) in runs {
-        for range in &run.summary.damaged {
-            tracing::error!(log = id.log.0, epoch = id.epoch.0, ?range, "offsets are damaged");
+    for Gathered { summary, index: entries } in runs.into_values().flatten() {
+        for range in summary.damaged.iter().filter(|range| !range.is_empty()) {
+            let (log, epoch) = (summary.id.log.0, summary.id.epoch.0);
+            tracing::error!(log, epoch, ?range, "offsets are damaged");
         }
-        run.summary.stats = run.stats;
-        index.load(verdict.id, run.summary, RunPlace::Memory(Arc::new(run.index)));
+        index.load(verdict.id, summary, RunPlace::Memory(Arc::new(entries)));
     }
 }
 

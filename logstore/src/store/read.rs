@@ -1,5 +1,6 @@
 //! Reads: memory, then the page cache, then the disk.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 
@@ -7,17 +8,19 @@ use bytes::Bytes;
 
 use crate::journal::ExtentId;
 use crate::journal::entries::{RunIndex, intersects};
-use crate::journal::footer::BlockRef;
+use crate::journal::footer::{BlockRef, RunStats};
 use crate::journal::format::{self, EntryHead};
 use crate::{AppendKind, Offset, StoredBatch};
 
 use super::index::RunPlace;
 use super::plan::{Plan, Wanted, plan, stretches};
 use super::shared::Shared;
-use super::{EntryKind, SegmentId, SegmentRead, SegmentReadOutcome, StoreError};
+use super::{EntryHeader, EntryKind, SegmentId, SegmentRead, SegmentReadOutcome, StoreError};
 
 /// How often a read begins anew because what it wanted was moved meanwhile.
 const MAX_ATTEMPTS: usize = 8;
+/// Entries fetched at a time when headers are wanted.
+const HEADERS_AT_A_TIME: usize = 256;
 
 /// Whether a read may wait for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub(crate) struct Fetched {
 }
 
 /// Why entries could not be fetched.
-enum FetchError {
+pub(crate) enum FetchError {
     /// It would have to wait for the disk.
     WouldWait,
     /// The extent is gone: plan again.
@@ -42,9 +45,10 @@ enum FetchError {
 }
 
 /// What was fetched, in order, and the first entry that is damaged.
-struct Batch {
-    fetched: Vec<Fetched>,
-    damaged: Option<Wanted>,
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub(crate) fetched: Vec<Fetched>,
+    pub(crate) damaged: Option<Wanted>,
     /// The first entry that is not in memory, if the rest would have had to wait.
     stopped: Option<Offset>,
 }
@@ -139,7 +143,7 @@ fn outcome(
     Ok(SegmentReadOutcome { batches, next_offset })
 }
 
-fn note_damage(
+pub(crate) fn note_damage(
     shared: &Shared,
     id: SegmentId,
     range: std::ops::Range<Offset>,
@@ -192,7 +196,7 @@ fn fetch(
 }
 
 /// Reads entries that lie nearly side by side, and checks them. False if one is damaged.
-fn fetch_stretch(
+pub(crate) fn fetch_stretch(
     shared: &Shared,
     stretch: &[Wanted],
     wait: Wait,
@@ -255,7 +259,7 @@ fn split(mut bytes: Bytes) -> Option<Fetched> {
 }
 
 /// Reads the index of a run from its extent's footer.
-fn load_index(
+pub(crate) fn load_index(
     shared: &Shared,
     id: SegmentId,
     extent: ExtentId,
@@ -306,59 +310,146 @@ fn rebuild(
     Ok(index)
 }
 
-/// The indexes of all runs of a segment, in order; waits for the disk where needed.
-pub(crate) fn indexes(
-    shared: &Shared,
-    id: SegmentId,
-) -> Result<Vec<(ExtentId, Arc<RunIndex>)>, StoreError> {
-    'again: for _ in 0..MAX_ATTEMPTS {
-        let places: Vec<(ExtentId, RunPlace)> = {
-            let state = shared.state.lock();
-            let Some(segment) = state.index.segment(id) else { return Ok(Vec::new()) };
-            let copy = |place: &RunPlace| match place {
-                // A copy: the index of a run that grows is never shared.
-                RunPlace::Memory(index) => RunPlace::Memory(Arc::new(RunIndex::clone(index))),
-                RunPlace::Footer(block) => RunPlace::Footer(*block),
-            };
-            segment.runs.iter().map(|run| (run.extent, copy(&run.place))).collect()
-        };
-        let mut out = Vec::with_capacity(places.len());
-        for (extent, place) in places {
-            match place {
-                RunPlace::Memory(index) => out.push((extent, index)),
-                RunPlace::Footer(block) => match load_index(shared, id, extent, block) {
-                    Ok(index) => out.push((extent, index)),
-                    Err(FetchError::Io(error)) => return Err(io_error(&error)),
-                    Err(_) => continue 'again,
-                },
-            }
+/// Calls `attempt` again while what it wanted is being moved.
+fn again<T>(
+    attempt: impl Fn() -> Result<T, FetchError>,
+    damaged: impl Fn() -> Option<StoreError>,
+) -> Result<T, StoreError> {
+    for _ in 0..MAX_ATTEMPTS {
+        match attempt() {
+            Ok(found) => return Ok(found),
+            Err(FetchError::Io(error)) => return Err(damaged().unwrap_or_else(|| io_error(&error))),
+            Err(FetchError::Moved | FetchError::WouldWait) => {}
         }
-        return Ok(out);
     }
     Err(StoreError::Io("the segment is being moved".to_owned()))
 }
 
-/// Gets whole entries, whatever they are, in order.
-///
-/// # Errors
-/// `Damaged` at the first that is.
-pub(crate) fn entries(
-    shared: &Shared,
-    id: SegmentId,
-    wanted: &[Wanted],
-) -> Result<Vec<Fetched>, StoreError> {
+/// Gets whole entries, whatever they are, in order, up to the first that is damaged.
+fn fetch_all(shared: &Shared, wanted: &[Wanted]) -> Result<Batch, FetchError> {
     let in_memory = {
         let mut state = shared.state.lock();
         let get = |w: &Wanted| state.core.get(w.extent, w.entry.at, w.entry.len() as usize);
         wanted.iter().map(get).collect()
     };
-    let batch = match fetch(shared, wanted, in_memory, Wait::Yes) {
-        Ok(batch) => batch,
-        Err(FetchError::Io(error)) => return Err(io_error(&error)),
-        Err(_) => return Err(StoreError::Io("the segment is being moved".to_owned())),
-    };
-    if let Some(Wanted { entry, .. }) = batch.damaged {
-        return Err(StoreError::Damaged(note_damage(shared, id, entry.offset..entry.end())));
+    fetch(shared, wanted, in_memory, Wait::Yes)
+}
+
+/// Calls `visit` with the index of each run whose stats it `wants`, in order, until it returns
+/// true. The indexes of runs that grow are visited under the lock: they are never shared.
+fn visit_runs(
+    shared: &Shared,
+    id: SegmentId,
+    wants: impl Fn(&RunStats) -> bool,
+    mut visit: impl FnMut(ExtentId, &RunIndex) -> bool,
+) -> Result<(), FetchError> {
+    let mut n = 0;
+    loop {
+        let (extent, block) = {
+            let state = shared.state.lock();
+            let Some(segment) = state.index.segment(id) else { return Ok(()) };
+            let runs = segment.runs.iter().enumerate().skip(n);
+            let Some((i, run)) = runs.into_iter().find(|(_, run)| wants(&run.stats)) else {
+                return Ok(());
+            };
+            n = i + 1;
+            match &run.place {
+                RunPlace::Memory(index) => {
+                    if visit(run.extent, index) {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                RunPlace::Footer(block) => (run.extent, *block),
+            }
+        };
+        if visit(extent, &*load_index(shared, id, extent, block)?) {
+            return Ok(());
+        }
     }
-    Ok(batch.fetched)
+}
+
+/// See [`super::EntryStore::headers`].
+pub(crate) fn headers(
+    shared: &Shared,
+    id: SegmentId,
+    from: Offset,
+) -> Result<Vec<(EntryHeader, Option<Bytes>)>, StoreError> {
+    let damaged = Cell::new(None);
+    let attempt = || {
+        let mut wanted = Vec::new();
+        visit_runs(
+            shared,
+            id,
+            |stats| stats.end >= from,
+            |extent, index| {
+                let entries = index.entries().iter().filter(|entry| {
+                    entry.end() > from || (entry.is_snapshot() && entry.offset >= from)
+                });
+                wanted.extend(entries.map(|entry| Wanted { extent, entry: *entry }));
+                false
+            },
+        )?;
+        let mut headers = Vec::with_capacity(wanted.len());
+        for some in wanted.chunks(HEADERS_AT_A_TIME) {
+            let batch = fetch_all(shared, some)?;
+            if let Some(Wanted { entry, .. }) = batch.damaged {
+                damaged.set(Some(entry.offset..entry.end()));
+                return Err(FetchError::Io(io::ErrorKind::InvalidData.into()));
+            }
+            for fetched in batch.fetched {
+                let is_snapshot = fetched.head.header.kind == EntryKind::Snapshot;
+                headers.push((fetched.head.header, is_snapshot.then_some(fetched.payload)));
+            }
+        }
+        Ok(headers)
+    };
+    again(attempt, || {
+        damaged.take().map(|range| StoreError::Damaged(note_damage(shared, id, range)))
+    })
+}
+
+/// See [`super::EntryStore::last_snapshot`].
+pub(crate) fn last_snapshot(
+    shared: &Shared,
+    id: SegmentId,
+) -> Result<Option<(EntryHeader, Bytes)>, StoreError> {
+    let damaged = Cell::new(None);
+    let attempt = || {
+        let snapshot = shared.state.lock().index.segment(id).and_then(|s| s.snapshot);
+        let Some((extent, entry)) = snapshot else { return Ok(None) };
+        let mut batch = fetch_all(shared, &[Wanted { extent, entry }])?;
+        if batch.damaged.is_some() {
+            damaged.set(Some(entry.offset..entry.end()));
+            return Err(FetchError::Io(io::ErrorKind::InvalidData.into()));
+        }
+        Ok(batch.fetched.pop().map(|fetched| (fetched.head.header, fetched.payload)))
+    };
+    again(attempt, || damaged.take().map(StoreError::Damaged))
+}
+
+/// See [`super::EntryStore::seek_time`].
+pub(crate) fn seek_time(
+    shared: &Shared,
+    id: SegmentId,
+    timestamp: i64,
+    end: Offset,
+) -> Result<Option<(Offset, i64)>, StoreError> {
+    let attempt = || {
+        let mut found = None;
+        visit_runs(
+            shared,
+            id,
+            |stats| stats.max_timestamp >= timestamp,
+            |_, index| {
+                let entry = index.entries().iter().find(|entry| {
+                    entry.kind == EntryKind::Data && entry.max_timestamp >= timestamp
+                });
+                found = entry.map(|entry| (entry.offset, entry.max_timestamp));
+                found.is_some()
+            },
+        )?;
+        Ok(found.filter(|(offset, _)| *offset < end))
+    };
+    again(attempt, || None)
 }

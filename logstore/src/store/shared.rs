@@ -24,6 +24,7 @@ use crate::journal::{ExtentId, ExtentKey, ExtentKind, format};
 
 use super::files::{Files, IndexCache};
 use super::index::{Extent, Index};
+use super::rewrite::Rewrite;
 use super::{Entry, Options, Position, StoreError, StoreEvents};
 
 /// The disk is asked for its free space each time this much was written.
@@ -39,7 +40,7 @@ pub(crate) struct Shared {
     /// For the keeper: there is a chore.
     pub(crate) chores: Condvar,
     /// Held while extents are made, closed, rewritten or removed.
-    pub(crate) keeping: Mutex<()>,
+    pub(crate) keeping: Mutex<Option<Rewrite>>,
     /// For `close`: all that was appended is durable, or never will be.
     pub(crate) settled: Notify,
     pub(crate) files: Files,
@@ -65,8 +66,12 @@ pub(crate) struct State {
     /// Somebody was told `Busy` because the next extent wasn't ready.
     pub(crate) waits_for_spare: bool,
     pub(crate) is_reporting: bool,
+    /// Say what is durable, even if it was said before.
+    pub(crate) must_report: bool,
     pub(crate) reported: Position,
     pub(crate) unchecked_bytes: u64,
+    /// One failed; none is tried until more is dropped.
+    pub(crate) rewrites_are_off: bool,
 }
 
 /// A worker's own description of the extent that it last wrote to: of a write-back error each
@@ -201,7 +206,7 @@ impl Shared {
     /// Tells of all that became durable. One thread at a time, so positions only rise.
     fn report(&self, mut state: parking_lot::MutexGuard<'_, State>) {
         state.is_reporting = true;
-        while state.core.durable() > state.reported {
+        while state.core.durable() > state.reported || std::mem::take(&mut state.must_report) {
             let durable = state.core.durable();
             state.reported = durable;
             parking_lot::MutexGuard::unlocked(&mut state, || self.events.durable(durable));
@@ -211,8 +216,11 @@ impl Shared {
 
     /// Says again what is durable, for those who wait for room.
     pub(crate) fn nudge(&self) {
-        let durable = self.state.lock().reported;
-        self.events.durable(durable);
+        let mut state = self.state.lock();
+        state.must_report = true;
+        if !state.is_reporting {
+            self.report(state);
+        }
     }
 
     /// The journal has failed, for good: after a failed sync the kernel may have dropped what

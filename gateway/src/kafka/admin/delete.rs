@@ -48,6 +48,7 @@ async fn delete(broker: &Broker, asked: DeleteTopicState) -> DeletableTopicResul
     match broker.topics.delete(&name, id).await {
         Ok(topic) => {
             tracing::info!(topic = name, "deleted a topic");
+            broker.groups.forget_topic(&topic).await;
             result.with_name(Some(topic_name(&topic.name))).with_topic_id(topic.id)
         }
         Err(TopicError::NotFound) if id.is_some() => {

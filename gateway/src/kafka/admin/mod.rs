@@ -9,6 +9,8 @@ pub(super) mod delete;
 pub(super) mod describe_configs;
 mod errors;
 pub(super) mod metadata;
+#[cfg(test)]
+mod tests;
 mod text;
 pub(super) mod versions;
 

@@ -74,13 +74,13 @@ async fn k1_bad_sizes_and_headers_close_the_connection() {
     for bytes in bad {
         let mut client = bench.connect();
         client.stream.write_all(bytes).await.expect("sent");
-        assert!(client.is_closed().await, "{bytes:?}");
+        assert!(client.closes().await, "{bytes:?}");
     }
     // A request that is no Produce and larger than any of them has reason to be.
     let mut client = bench.connect();
     client.stream.write_all(&(17 * 1024 * 1024i32).to_be_bytes()).await.expect("sent");
     client.stream.write_all(&[0, 3, 0, 0]).await.expect("sent");
-    assert!(client.is_closed().await);
+    assert!(client.closes().await);
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn k1_an_unserved_version_closes_the_connection() {
     let mut frame = Vec::from(&frame_of(1, 12, &metadata(&[]))[..]);
     frame[7] = 99;
     client.stream.write_all(&frame).await.expect("sent");
-    assert!(client.is_closed().await);
+    assert!(client.closes().await);
     assert!(bench.server.metrics().refused_requests.get() > 0);
 }
 
@@ -201,7 +201,7 @@ async fn k3_acks_0_has_no_answer_and_an_error_closes() {
     assert_eq!(client.ask(3, &versions()).await.error_code, 0);
     assert_eq!(bench.logs.appends().len(), 1);
     client.send(9, &produce("missing", 0)).await;
-    assert!(client.is_closed().await);
+    assert!(client.closes().await);
 }
 
 #[tokio::test]
@@ -240,7 +240,7 @@ async fn k26_an_idle_connection_is_closed_and_a_used_one_is_not() {
         client.ask(3, &versions()).await;
     }
     let used_at = tokio::time::Instant::now();
-    assert!(client.is_closed().await);
+    assert!(client.closes().await);
     assert_eq!(used_at.elapsed().as_secs(), 10);
 }
 
@@ -250,7 +250,7 @@ async fn a_request_that_stops_arriving_is_given_up() {
     let mut client = bench.connect();
     client.stream.write_all(&[0, 0, 1, 0, 0]).await.expect("sent");
     let sent_at = tokio::time::Instant::now();
-    assert!(client.is_closed().await);
+    assert!(client.closes().await);
     assert_eq!(sent_at.elapsed().as_secs(), 5);
 }
 
@@ -277,11 +277,11 @@ async fn shutdown_answers_what_was_begun_and_drops_what_waits() {
         tokio::task::yield_now().await;
     }
     bench.shutdown.cancel();
-    assert!(fetcher.is_closed().await);
+    assert!(fetcher.closes().await);
     bench.logs.release();
     let (_, answer) = producer.receive::<ProduceRequest>(9).await;
     assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
-    assert!(producer.is_closed().await);
+    assert!(producer.closes().await);
 }
 
 #[tokio::test]
@@ -290,10 +290,10 @@ async fn nothing_but_the_handshake_is_served_before_authentication() {
     let mut client = bench.connect();
     client.ask(3, &versions()).await;
     client.send(9, &metadata(&[])).await;
-    assert!(client.is_closed().await);
+    assert!(client.closes().await);
     let mut client = bench.connect();
     client.send(9, &produce("t", -1)).await;
-    assert!(client.is_closed().await);
+    assert!(client.closes().await);
     assert!(bench.logs.appends().is_empty());
 }
 
@@ -318,7 +318,7 @@ async fn sasl_plain_lets_users_in() {
     client.ask(1, &handshake("PLAIN")).await;
     let answer = client.ask(2, &token(b"\0u\0wrong")).await;
     assert_eq!(answer.error_code, ResponseError::SaslAuthenticationFailed.code());
-    assert!(client.is_closed().await);
+    assert!(client.closes().await);
     assert_eq!(bench.server.metrics().failed_authentications.get(), 1);
 
     let mut client = bench.connect();
@@ -341,7 +341,7 @@ async fn sasl_tokens_may_come_as_bare_frames() {
             assert_eq!(client.stream.read_i32().await.expect("an empty frame"), 0);
             assert_eq!(client.receive::<MetadataRequest>(9).await.0, 2);
         } else {
-            assert!(client.is_closed().await);
+            assert!(client.closes().await);
         }
     }
 }

@@ -144,7 +144,7 @@ impl DataPlane {
                     })
                 }
                 Err(error) => {
-                    tracing::warn!(%error, %log, "a look-up by time could not open a batch");
+                    tracing::debug!(%error, %log, "a look-up by time could not open a batch");
                     as_a_whole
                 }
             };

@@ -3,6 +3,8 @@
 mod basics;
 mod crashes;
 mod damage;
+mod rewriting;
+mod threads;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -217,7 +217,7 @@ impl Entry {
                 ResponseError::OffsetOutOfRange
             }
             _ => {
-                tracing::error!(%error, partition = self.wanted.partition, "a fetch failed");
+                tracing::debug!(%error, partition = self.wanted.partition, "a fetch failed");
                 errors::of_read(error)
             }
         }

@@ -1,4 +1,4 @@
-//! A Fetch response: fields in pieces of their own, batches as the log lent them.
+//! A Fetch response: fields in pieces of their own, batches as the log lent them but for small ones.
 
 use bytes::{BufMut, Bytes};
 use smallvec::SmallVec;
@@ -7,6 +7,9 @@ use super::request::is_flexible;
 use crate::kafka::data::Body;
 use crate::kafka::data::topic::TopicKey;
 use crate::kafka::data::wire::Writer;
+
+/// Batches up to this size are copied: that costs less than another piece in a vectored write.
+const COPIED_BYTES: usize = 1024;
 
 /// What is said of one partition.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +44,7 @@ pub(super) fn encode(
     partitions: &[Answered<'_>],
 ) -> Body {
     let mut body = Body::new();
-    let mut to = Writer::new(32 + partitions.len() * 64, is_flexible(version));
+    let mut to = Writer::new(32 + own_bytes(partitions), is_flexible(version));
     to.out.put_i32(0); // throttle time
     if version >= 7 {
         to.out.put_i16(error_code);
@@ -67,6 +70,14 @@ pub(super) fn encode(
     body
 }
 
+/// About how many bytes are written for `partitions`, apart from lent batches.
+fn own_bytes(partitions: &[Answered<'_>]) -> usize {
+    let copied = |partition: &PartitionAnswer| -> usize {
+        partition.records.iter().map(Bytes::len).filter(|len| *len <= COPIED_BYTES).sum()
+    };
+    partitions.iter().map(|(_, _, partition)| 64 + copied(partition)).sum()
+}
+
 fn encode_partition(
     to: &mut Writer,
     body: &mut Body,
@@ -87,9 +98,11 @@ fn encode_partition(
         to.out.put_i32(-1); // preferred read replica: this one
     }
     to.len(Some(partition.bytes));
-    if partition.bytes > 0 {
-        body.push(to.out.split().freeze());
-        for batch in &partition.records {
+    for batch in &partition.records {
+        if batch.len() <= COPIED_BYTES {
+            to.out.put_slice(batch);
+        } else {
+            body.push(to.out.split().freeze());
             body.push(batch.clone());
         }
     }

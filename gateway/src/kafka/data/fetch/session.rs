@@ -29,6 +29,12 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// What one request wants; nothing can be looked up in it.
+    fn once(wanted: Vec<Wanted>) -> Self {
+        let entries = wanted.into_iter().map(Entry::new).collect();
+        Self { entries, ..Self::default() }
+    }
+
     /// Takes what a request adds, changes and forgets.
     pub(super) fn update(&mut self, wanted: Vec<Wanted>, forgotten: &[(TopicKey, i32)]) {
         for key in forgotten {
@@ -139,10 +145,12 @@ impl Sessions {
             if request.session_id != 0 {
                 self.state.lock().remove(request.session_id);
             }
+            if request.session_epoch == -1 || wanted.is_empty() {
+                return Ok(Service::Full(Session::once(wanted)));
+            }
             let mut session = Session::default();
             session.update(wanted, &[]);
-            let begins = request.session_epoch == 0 && !session.entries.is_empty();
-            return Ok(if begins { Service::First(session) } else { Service::Full(session) });
+            return Ok(Service::First(session));
         }
         let mut lent = self.lend(request.session_id, request.session_epoch)?;
         let by_id = wanted.first().map(|wanted| matches!(wanted.topic, TopicKey::Id(_)));

@@ -19,7 +19,7 @@ use crate::kafka::data::{DataLimits, DataPlane};
 use crate::kafka::frame;
 use crate::records::{BatchHeader, OpenBatch};
 use crate::topics::Topics;
-use interflow_logstore::{Append, AppendKind, LogClient, LogId};
+use interflow_logstore::{Append, AppendKind, LogClient, LogId, Read};
 
 fn name(name: &str) -> TopicName {
     TopicName(StrBytes::from(name.to_owned()))
@@ -167,6 +167,27 @@ async fn k5_batches_come_back_as_they_were_sent_but_for_offset_and_epoch() {
     assert_eq!(got.len(), 1);
     assert_eq!(got[0][12 + 4..], sent[12 + 4..]);
     assert_eq!(BatchHeader::parse(&got[0]).unwrap().base_offset, 1);
+}
+
+#[tokio::test]
+async fn large_batches_are_lent_and_small_ones_share_a_piece() {
+    let logs = FakeLogs::new([1]);
+    let plane = plane(&logs, [topic("t", &[1], &[])]);
+    let long = "x".repeat(5000);
+    for value in ["a", "b", long.as_str(), "c"] {
+        append(&logs, 1, &[value]).await;
+    }
+    let mut body = BytesMut::new();
+    request(12, &[("t", &[(0, 0)])]).encode(&mut body, 12).unwrap();
+    let answer = plane.fetch(12, &body).await.unwrap();
+    let chunks = answer.chunks();
+    assert_eq!(chunks.len(), 3);
+    let read = Read { log: LogId(1), offset: 2, max_bytes: 1, stable_only: false, filter: None };
+    let stored = logs.read(read).await.unwrap().batches.remove(0);
+    assert_eq!(chunks[1].as_ptr(), stored.bytes.as_ptr());
+    let response = FetchResponse::decode(&mut flat(&answer), 12).unwrap();
+    let expected = own(&[(0, "a"), (1, "b"), (2, &long), (3, "c")]);
+    assert_eq!(values(partitions(&response)[0].1), expected);
 }
 
 #[tokio::test(start_paused = true)]

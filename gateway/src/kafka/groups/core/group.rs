@@ -271,19 +271,21 @@ impl<R> Group<R> {
         Ok(())
     }
 
-    /// Ends an empty group.
+    /// Whether the group may be deleted: nobody is in it, or about to be.
     ///
     /// # Errors
     /// NON_EMPTY_GROUP; GROUP_ID_NOT_FOUND if it is dead.
-    pub(crate) fn delete(&mut self) -> Result<(), ResponseError> {
+    pub(crate) fn check_delete(&self) -> Result<(), ResponseError> {
         match self.state {
             State::Dead => Err(ResponseError::GroupIdNotFound),
-            State::Empty if self.pending.is_empty() => {
-                self.state = State::Dead;
-                Ok(())
-            }
+            State::Empty if self.pending.is_empty() => Ok(()),
             _ => Err(ResponseError::NonEmptyGroup),
         }
+    }
+
+    /// Ends an idle group in memory: what of it matters is stored, and is read again when needed.
+    pub(crate) fn retire(&mut self) {
+        self.state = State::Dead;
     }
 
     pub(super) fn heard_from(&mut self, now: Ms, member: &str) {

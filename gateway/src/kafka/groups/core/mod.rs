@@ -20,9 +20,6 @@ mod tests;
 mod timers;
 mod types;
 
-pub(crate) use group::{Description, Group, MemberDescription, State};
-pub(crate) use saved::{Saved, SavedMember};
-pub(crate) use types::{
-    Answer, Effect, Identity, Join, Joined, JoinedMember, Ms, Name, Protocols, SaveId, Settings,
-    Sync, Synced,
-};
+pub(crate) use group::{Description, Group, State};
+pub(crate) use saved::Saved;
+pub(crate) use types::{Answer, Effect, Identity, Join, Joined, Ms, Name, SaveId, Settings, Sync};

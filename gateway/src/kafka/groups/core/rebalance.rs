@@ -35,11 +35,7 @@ impl<R> Group<R> {
         Ok(outcomes)
     }
 
-    fn leave_one(
-        &mut self,
-        who: &Identity,
-        out: &mut Vec<Effect<R>>,
-    ) -> Result<(), ResponseError> {
+    fn leave_one(&mut self, who: &Identity, out: &mut Vec<Effect<R>>) -> Result<(), ResponseError> {
         if who.instance.is_none() && self.pending.remove(&who.member).is_some() {
             return Ok(());
         }
@@ -80,12 +76,7 @@ impl<R> Group<R> {
     }
 
     /// Members or pending ids went: the rest needs a new generation, or can complete it now.
-    pub(super) fn after_removal(
-        &mut self,
-        now: Ms,
-        settings: &Settings,
-        out: &mut Vec<Effect<R>>,
-    ) {
+    pub(super) fn after_removal(&mut self, now: Ms, settings: &Settings, out: &mut Vec<Effect<R>>) {
         match self.state {
             // The pending went, nobody was in.
             State::Empty | State::Dead => {}
@@ -196,12 +187,7 @@ impl<R> Group<R> {
         self.generation = self.generation.checked_add(1).unwrap_or(1);
     }
 
-    pub(super) fn refuse_syncs(
-        &mut self,
-        now: Ms,
-        error: ResponseError,
-        out: &mut Vec<Effect<R>>,
-    ) {
+    pub(super) fn refuse_syncs(&mut self, now: Ms, error: ResponseError, out: &mut Vec<Effect<R>>) {
         for member in self.members.values_mut() {
             if let Some(reply) = member.sync.take() {
                 member.expires_at = now.saturating_add(member.session_ms);

@@ -257,10 +257,9 @@ impl World {
                             self.run(Step::Sync(c));
                         }
                     }
-                    (
-                        Err(ResponseError::UnknownMemberId | ResponseError::FencedInstanceId),
-                        _,
-                    ) if !self.group_knows_as_pending(c) => {
+                    (Err(ResponseError::UnknownMemberId | ResponseError::FencedInstanceId), _)
+                        if !self.group_knows_as_pending(c) =>
+                    {
                         self.clients[c] = Client::default();
                         self.run(Step::Join(c));
                     }

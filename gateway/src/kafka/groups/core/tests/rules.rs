@@ -170,10 +170,7 @@ fn k14_a_second_member_rebalances_and_the_leader_hears_of_it_by_heartbeat() {
     let mut bench = Bench::stable();
     bench.join(join(10, who(""), &[("range", "b")]));
     assert_eq!(bench.group.state(), State::PreparingRebalance);
-    assert_eq!(
-        bench.group.heartbeat(1, &who("m1"), 1),
-        Err(ResponseError::RebalanceInProgress)
-    );
+    assert_eq!(bench.group.heartbeat(1, &who("m1"), 1), Err(ResponseError::RebalanceInProgress));
     assert!(bench.answer(10).is_none(), "the join waits for m1");
     bench.join(join(11, who("m1"), &[("range", "a")]));
     let leader = bench.joined(11);
@@ -254,10 +251,7 @@ fn k14_a_silent_member_is_out_after_its_session() {
     assert_eq!(bench.group.state(), State::Empty);
     assert_eq!(bench.group.generation(), 2);
     assert!(bench.saved.last().expect("saved").members.is_empty());
-    assert_eq!(
-        bench.group.heartbeat(15_000, &who("m1"), 1),
-        Err(ResponseError::UnknownMemberId)
-    );
+    assert_eq!(bench.group.heartbeat(15_000, &who("m1"), 1), Err(ResponseError::UnknownMemberId));
 }
 
 #[test]
@@ -428,19 +422,17 @@ fn a_retried_join_of_an_unchanged_member_repeats_the_generation() {
 fn commits_are_refused_between_join_and_sync() {
     let mut bench = Bench::new();
     bench.join(join(1, who(""), &[("range", "")]));
-    assert_eq!(
-        bench.group.check_commit(0, &who("m1"), 1),
-        Err(ResponseError::RebalanceInProgress)
-    );
+    assert_eq!(bench.group.check_commit(0, &who("m1"), 1), Err(ResponseError::RebalanceInProgress));
 }
 
 #[test]
 fn only_an_empty_group_is_deleted() {
     let mut bench = Bench::stable();
-    assert_eq!(bench.group.delete(), Err(ResponseError::NonEmptyGroup));
+    assert_eq!(bench.group.check_delete(), Err(ResponseError::NonEmptyGroup));
     bench.leave(&[who("m1")]);
-    assert_eq!(bench.group.delete(), Ok(()));
-    assert_eq!(bench.group.delete(), Err(ResponseError::GroupIdNotFound));
+    assert_eq!(bench.group.check_delete(), Ok(()));
+    bench.group.retire();
+    assert_eq!(bench.group.check_delete(), Err(ResponseError::GroupIdNotFound));
     bench.join(join(9, who(""), &[("range", "")]));
     assert_eq!(bench.refused(9), ResponseError::CoordinatorNotAvailable);
 }

@@ -1,0 +1,69 @@
+//! Offsets that nobody has needed for long are forgotten, and empty groups with them (K16).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use interflow_meta::groups::{self, GroupMetadata};
+use interflow_meta::{DEFAULT_TENANT, MetaError};
+
+use super::registry::Groups;
+use super::store;
+
+impl Groups {
+    pub(super) async fn run_expiry(self: Arc<Self>) {
+        let every =
+            Duration::from_millis(self.config().offsets_retention_check_interval_ms.max(1_000));
+        loop {
+            tokio::time::sleep(every).await;
+            if let Err(error) = self.expire_once().await {
+                tracing::warn!(%error, "old offsets can't be looked for");
+            }
+        }
+    }
+
+    /// Looks once through all groups; returns how many offsets went.
+    pub(super) async fn expire_once(&self) -> Result<usize, MetaError> {
+        let minutes = i64::try_from(self.config().offsets_retention_minutes).unwrap_or(i64::MAX);
+        let retention_ms = minutes.saturating_mul(60_000);
+        let (mut expired, mut after) = (0, None::<String>);
+        loop {
+            let page = store::names(self.meta(), after.as_deref()).await?;
+            for name in &page {
+                // A group with members keeps its offsets.
+                let has_members =
+                    self.peek(name, |group| group.member_count() > 0).unwrap_or(false);
+                if !has_members {
+                    expired += self.expire_group(name, retention_ms).await?;
+                }
+            }
+            if page.len() < store::PAGE {
+                return Ok(expired);
+            }
+            after = page.last().cloned();
+        }
+    }
+
+    async fn expire_group(&self, name: &str, retention_ms: i64) -> Result<usize, MetaError> {
+        let now_ms = self.wall_ms();
+        self.meta()
+            .transact(|tx| async move {
+                let metadata = groups::metadata(&tx, DEFAULT_TENANT, name).await?;
+                if metadata.as_ref().is_some_and(|m| is_kept(m, now_ms, retention_ms)) {
+                    return Ok::<_, MetaError>(0);
+                }
+                let expired =
+                    groups::expire_offsets(&tx, DEFAULT_TENANT, name, now_ms, retention_ms).await?;
+                if groups::all_offsets(&tx, DEFAULT_TENANT, name).await?.is_empty() {
+                    groups::delete(&tx, DEFAULT_TENANT, name)?;
+                }
+                Ok(expired)
+            })
+            .await
+    }
+}
+
+/// It has members, or had some not long ago: the time counts from when the last one went.
+fn is_kept(metadata: &GroupMetadata, now_ms: i64, retention_ms: i64) -> bool {
+    let members = store::from_metadata("", metadata).members;
+    !members.is_empty() || metadata.changed_ms.saturating_add(retention_ms) > now_ms
+}
