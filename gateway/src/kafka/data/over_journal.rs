@@ -124,7 +124,7 @@ impl Node {
             .with_topic(StrBytes::from_static_str("t").into())
             .with_partitions(vec![partition]);
         let request = FetchRequest::default()
-            .with_max_wait_ms(60_000)
+            .with_max_wait_ms(i32::MAX) // a wake-up that is lost hangs the test
             .with_min_bytes(1)
             .with_max_bytes(1 << 20)
             .with_topics(vec![topic]);
@@ -227,4 +227,40 @@ async fn k8_a_hundred_rolls_are_invisible_and_k5_bytes_survive_a_restart() {
     let last = OpenBatch::open(&again[209], 1 << 20).unwrap();
     assert_eq!(last.records().next().unwrap().unwrap().value, Some(value(209).as_bytes()));
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn k7_no_reader_misses_a_wake_up() {
+    const BATCHES: i64 = 400;
+    let node = Arc::new(Node::new().await);
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let node = node.clone();
+            tokio::spawn(async move {
+                let mut values = Vec::new();
+                let mut next = 0;
+                while next < BATCHES {
+                    for bytes in node.fetch(next, 1 << 20).await {
+                        let open = OpenBatch::open(&bytes, 1 << 20).unwrap();
+                        let record = open.records().next().unwrap().unwrap();
+                        values.push(String::from_utf8_lossy(record.value.unwrap()).into_owned());
+                        next = open.header().base_offset + 1;
+                    }
+                }
+                values
+            })
+        })
+        .collect();
+    for n in (0..BATCHES).step_by(4) {
+        let started: Vec<_> =
+            (n..n + 4).map(|n| node.start_produce(batch(&[&n.to_string()]).bytes)).collect();
+        for produce in started {
+            finish(produce).await.unwrap();
+        }
+    }
+    let expected: Vec<_> = (0..BATCHES).map(|n| n.to_string()).collect();
+    for reader in readers {
+        assert_eq!(reader.await.unwrap(), expected);
+    }
+    Arc::into_inner(node).unwrap().stop().await;
 }
