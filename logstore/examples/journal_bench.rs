@@ -156,7 +156,7 @@ fn journal(args: &Args, dir: &Path) -> Result<(), Failure> {
     let durable = Arc::new(Durable::default());
     let options = Options { sync_depth: args.depth, ..Options::default() };
     let disk = Arc::new(RealDisk::open(dir)?);
-    let store = JournalStore::open(disk, options, Arc::clone(&durable) as _)?;
+    let store = JournalStore::open(disk, options.clone(), Arc::clone(&durable) as _)?;
     let payload = vec![7; args.bytes];
     let busy = AtomicU64::new(0);
     let before = cpu();
@@ -188,6 +188,14 @@ fn journal(args: &Args, dir: &Path) -> Result<(), Failure> {
         }
     });
     report("journal", args, times, None, cpu() - before);
+    // Without a clean end, so the last extent is scanned.
+    drop(store);
+    let start = Instant::now();
+    let store =
+        JournalStore::open(Arc::new(RealDisk::open(dir)?), options, Arc::clone(&durable) as _)?;
+    let opened = start.elapsed();
+    let bytes: u64 = store.segments().iter().map(|found| found.bytes).sum();
+    println!("         opened again in {opened:.0?}, {:.1} GB", bytes as f64 / 1e9);
     let busy = busy.into_inner();
     if busy > 0 {
         println!("         busy {busy} times");
