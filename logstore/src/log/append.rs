@@ -16,6 +16,7 @@ use super::metrics::{add, sub};
 use super::outbox::Event;
 use super::service::Inner;
 use super::state::{Active, Log, Phase, SharedLog, Stage, State, Writer, segment};
+use super::waiting::Queued;
 use crate::core::producers::MAX_WINDOW;
 use crate::core::roll::{self, RollPolicy};
 use crate::core::sequencer::{Answer, Candidate, Check};
@@ -139,7 +140,7 @@ impl Log {
         let mut effects = Effects::default();
         {
             let mut state = self.state.lock();
-            for (_, reply) in state.take_waiting(inner) {
+            for reply in state.waiting.refuse_all(&inner.waiting) {
                 effects.refuse(reply, refusal.clone());
             }
             if let Some(active) = state.active_mut() {
@@ -189,22 +190,11 @@ impl State {
 
     /// Puts an append behind those that wait.
     fn wait(&mut self, inner: &Inner, append: Append, reply: AppendReply, effects: &mut Effects) {
-        let bytes = append.batch.len();
-        if self.waiting_bytes.saturating_add(bytes) > inner.config.max_waiting_bytes
-            || !inner.waiting.acquire(bytes)
-        {
+        let max_bytes = inner.config.max_waiting_bytes;
+        if let Err((append, reply)) = self.waiting.push(append, reply, max_bytes, &inner.waiting) {
             self.refused(&append, inner);
             effects.refuse(reply, AppendError::Busy);
-            return;
         }
-        self.waiting_bytes += bytes;
-        self.waiting.push_back((append, reply));
-    }
-
-    /// An append that waited was let in.
-    fn waited(&mut self, inner: &Inner, bytes: usize) {
-        self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
-        inner.waiting.release(bytes);
     }
 
     /// Puts the log on the list of those that wait for the journal.
@@ -250,7 +240,7 @@ impl State {
 
     fn resume(&mut self, log: &Log, inner: &Inner, effects: &mut Effects) {
         if matches!(self.phase, Phase::Gone) {
-            for (_, reply) in self.take_waiting(inner) {
+            for reply in self.waiting.refuse_all(&inner.waiting) {
                 effects.refuse(reply, AppendError::NoSuchLog);
             }
             return;
@@ -259,22 +249,27 @@ impl State {
             && let Writer::Active(active) = &mut ready.writer
             && active.stage == Stage::Open
         {
-            let Some((append, reply)) = self.waiting.pop_front() else { return };
-            let bytes = append.batch.len();
+            let (append, reply) = match self.waiting.pop(&inner.waiting) {
+                Some(Queued::Append(append, reply)) => (append, reply),
+                Some(Queued::Refused(batch)) => {
+                    active.refused(&batch, inner);
+                    continue;
+                }
+                None => return,
+            };
             let reports = inner.progress.reports();
             let policy = roll_policy(inner, ready.policy.segment_bytes, ready.policy.segment_ms);
             let start = ready.trim.max(ready.chain.first_base());
             match active.take(log, inner, &policy, append, reply, effects) {
                 Taken::Done(early) => {
-                    self.waited(inner, bytes);
                     self.after_take(inner, start, early, effects);
                 }
                 Taken::RollIsDue(append, reply) => {
                     active.stage = Stage::Draining;
-                    self.waiting.push_front((append, reply));
+                    self.waiting.put_back(append, reply, &inner.waiting);
                 }
                 Taken::NoRoom(append, reply) => {
-                    self.waiting.push_front((append, reply));
+                    self.waiting.put_back(append, reply, &inner.waiting);
                     self.list(Listing::Room(reports), effects);
                     return;
                 }
@@ -284,12 +279,15 @@ impl State {
     }
 
     /// Remembers that a producer's batch was refused before it got to the sequencer.
-    pub(super) fn refused(&mut self, append: &Append, inner: &Inner) {
-        let now_ms = inner.clock.wall_ms();
-        if let Some(active) = self.active_mut()
-            && let Check::Journal(_) = active.sequencer.check(&candidate(append))
-        {
-            active.sequencer.refused(&candidate(append), now_ms);
+    fn refused(&mut self, append: &Append, inner: &Inner) {
+        let batch = candidate(append);
+        if !self.waiting.is_empty() {
+            // It must not be judged before those that were sent before it.
+            self.waiting.push_refused(batch);
+        } else if let Some(active) = self.active_mut() {
+            active.refused(&batch, inner);
+        } else {
+            self.waiting.push_refused(batch);
         }
     }
 
@@ -364,6 +362,13 @@ enum Taken {
 }
 
 impl Active {
+    /// A batch was refused without being judged by its sequence.
+    fn refused(&mut self, batch: &Candidate, inner: &Inner) {
+        if let Check::Journal(_) = self.sequencer.check(batch) {
+            self.sequencer.refused(batch, inner.clock.wall_ms());
+        }
+    }
+
     fn take(
         &mut self,
         log: &Log,
@@ -500,7 +505,8 @@ impl Active {
     }
 }
 
-fn candidate(append: &Append) -> Candidate {
+/// What the sequencer needs to know of an append.
+pub(super) fn candidate(append: &Append) -> Candidate {
     Candidate {
         key: append.key,
         count: append.count,

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use interflow_meta::{LogId, Offset};
 
+use super::metrics::add;
 use super::registry::LogRecord;
 use super::service::LogStore;
 use super::{query, read, retain};
 use crate::{
-    Append, AppendError, AppendReply, AppendTicket, Bounds, LogClient, LogDescription, LogError,
-    LogObserver, Observation, Read, ReadError, ReadOutcome,
+    Append, AppendError, AppendTicket, Bounds, LogClient, LogDescription, LogError, LogObserver,
+    Observation, Read, ReadError, ReadOutcome,
 };
 
 #[async_trait]
@@ -136,17 +137,8 @@ impl LogClient for LogStore {
 impl super::state::Log {
     /// Refuses the appends that wait for the log; nothing of them was kept.
     pub(super) fn refuse_waiting(&self, inner: &super::service::Inner, refusal: &AppendError) {
-        let refused: Vec<AppendReply> = {
-            let mut state = self.state.lock();
-            let waiting = state.take_waiting(inner);
-            waiting
-                .into_iter()
-                .map(|(append, reply)| {
-                    state.refused(&append, inner);
-                    reply
-                })
-                .collect()
-        };
+        let refused = self.state.lock().waiting.refuse_all(&inner.waiting);
+        add(&inner.metrics.refused, refused.len() as u64);
         for reply in refused {
             reply.send(Err(refusal.clone()));
         }

@@ -25,6 +25,7 @@ mod standalone;
 mod state;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use config::LogConfig;
 pub use metrics::LogMetrics;

@@ -1,7 +1,7 @@
 //! The log service of this node.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::HashMap;
 use interflow_meta::{Epoch, LogId, Meta, NodeId};
@@ -17,6 +17,7 @@ use super::outbox::Event;
 use super::progress::Progress;
 use super::registry::Registry;
 use super::state::{Log, Phase, Ready, SharedLog, Stage};
+use super::waiting::Budget;
 use super::{load, open, retain};
 use crate::clock::Clock;
 use crate::core::producers::ProducerLimits;
@@ -55,29 +56,6 @@ pub enum Health {
     Stopping,
 }
 
-/// Bytes of all logs' appends that wait for their log or for room.
-pub(super) struct Waiting {
-    bytes: AtomicUsize,
-    max_bytes: usize,
-}
-
-impl Waiting {
-    /// Takes `bytes` of what there may be; false if that is too much.
-    pub(super) fn acquire(&self, bytes: usize) -> bool {
-        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let is_much = before.saturating_add(bytes) > self.max_bytes;
-        if is_much {
-            self.release(bytes);
-        }
-        !is_much
-    }
-
-    /// Gives `bytes` back.
-    pub(super) fn release(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
 /// What the service's parts share.
 pub(crate) struct Inner {
     pub(super) registry: Arc<dyn Registry>,
@@ -87,7 +65,7 @@ pub(crate) struct Inner {
     pub(super) config: LogConfig,
     pub(super) metrics: Arc<LogMetrics>,
     pub(super) stop: CancellationToken,
-    pub(super) waiting: Waiting,
+    pub(super) waiting: Budget,
     identity: Identity,
     logs: RwLock<Map<SharedLog>>,
     /// Segments that the start found, of logs that weren't loaded yet.
@@ -145,7 +123,7 @@ impl LogStore {
             config: parts.config,
             metrics: Arc::default(),
             stop: CancellationToken::new(),
-            waiting: Waiting { bytes: AtomicUsize::new(0), max_bytes: max_waiting },
+            waiting: Budget::new(max_waiting),
             identity: parts.identity,
             logs: RwLock::default(),
             found: Mutex::new(found),

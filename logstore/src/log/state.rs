@@ -5,7 +5,6 @@
 //!                   └ deleted ─► Gone
 //! ```
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use interflow_meta::logs::Policy;
@@ -14,12 +13,12 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::outbox::{Event, Outbox};
-use super::service::Inner;
+use super::waiting::Queue;
 use crate::core::chain::Chain;
 use crate::core::roll::Fill;
 use crate::core::sequencer::Sequencer;
 use crate::store::{Position, SegmentId};
-use crate::{Append, AppendReply, Bounds};
+use crate::{AppendReply, Bounds};
 
 /// A log and its lock. The lock is short: no disk, no meta, no observer is waited for under it.
 pub(crate) struct Log {
@@ -33,8 +32,7 @@ pub(crate) struct Log {
 pub(super) struct State {
     pub(super) phase: Phase,
     /// Appends that wait for the log to be loaded, opened or rolled.
-    pub(super) waiting: VecDeque<(Append, AppendReply)>,
-    pub(super) waiting_bytes: usize,
+    pub(super) waiting: Queue,
     /// The log is on the list of those that wait for the journal.
     pub(super) is_listed: bool,
     pub(super) outbox: Option<Box<Outbox>>,
@@ -186,12 +184,6 @@ impl State {
     /// Whether observers are to be called.
     pub(super) fn wants_calls(&self) -> bool {
         self.outbox.as_ref().is_some_and(|outbox| outbox.wants_calls())
-    }
-
-    /// Takes all appends that wait.
-    pub(super) fn take_waiting(&mut self, inner: &Inner) -> VecDeque<(Append, AppendReply)> {
-        inner.waiting.release(std::mem::take(&mut self.waiting_bytes));
-        std::mem::take(&mut self.waiting)
     }
 }
 

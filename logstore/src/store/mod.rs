@@ -77,7 +77,8 @@ pub enum StoreError {
 /// Is told of the journal's progress, on the thread that made it: must not block.
 pub trait StoreEvents: Send + Sync {
     /// Every entry up to and including `position` is durable. Positions never fall; the same one
-    /// again says that there is room again after [`StoreError::Busy`].
+    /// again says that there is room again after [`StoreError::Busy`]. Never called from within
+    /// [`EntryStore::append`].
     fn durable(&self, position: Position);
     /// The journal failed for good: what was not reported durable never will be.
     fn failed(&self, reason: &str);

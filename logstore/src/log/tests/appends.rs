@@ -1,5 +1,6 @@
 //! Offsets, answers, duplicates, limits, failures.
 
+use super::super::waiting::charge;
 use super::*;
 use crate::store::StoreError;
 use crate::{AppendError, Health};
@@ -78,15 +79,16 @@ async fn a_refused_batch_is_not_overtaken_and_can_come_again() {
 
 #[tokio::test]
 async fn what_is_too_much_waits_and_what_is_too_large_is_refused() {
+    let big = "x".repeat(84);
     let config = LogConfig {
         max_batch_bytes: 100,
         max_in_flight_bytes: 150,
-        max_waiting_bytes: 150,
+        // One append fits, two don't.
+        max_waiting_bytes: charge(&batch(LogId(0), 1, &big)) + 50,
         ..LogConfig::default()
     };
     let node = Node::with(config);
     let log = node.log().await;
-    let big = "x".repeat(84);
     // While the log is loaded …
     let first = node.logs.append(batch(log, 1, &big));
     assert_eq!(node.logs.append(batch(log, 1, &big)).await, Err(AppendError::Busy));
@@ -106,6 +108,30 @@ async fn what_is_too_much_waits_and_what_is_too_large_is_refused() {
     node.store.sync();
     second.await.unwrap();
     assert_eq!(node.read_all(log).await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_refused_while_others_wait_is_not_overtaken_either() {
+    let big = "x".repeat(1000);
+    // Three small appends fit, a large one doesn't.
+    let max_waiting_bytes = charge(&batch(LogId(0), 1, "a")) * 3;
+    let node = Node::with(LogConfig { max_waiting_bytes, ..LogConfig::default() });
+    let log = node.log().await;
+    // The log is being loaded: nothing is known of the producers yet.
+    let first = node.logs.append(keyed(log, 7, 0, "a"));
+    let refused = node.logs.append(keyed(log, 8, 0, &big));
+    let late = node.logs.append(keyed(log, 8, 1, "c"));
+    let second = node.logs.append(keyed(log, 7, 1, "b"));
+    assert_eq!(refused.await, Err(AppendError::Busy));
+    node.logs.bounds(log).await.unwrap();
+    node.store.eager(true);
+    node.store.sync();
+    assert_eq!(first.await.unwrap().base_offset, 0);
+    let overtakes = AppendError::OutOfOrderSequence { expected: 0, got: 1 };
+    assert_eq!(late.await, Err(overtakes));
+    assert_eq!(second.await.unwrap().base_offset, 1);
+    assert_eq!(node.logs.append(keyed(log, 8, 0, "b")).await.map(|a| a.duplicate), Ok(false));
+    assert_eq!(node.logs.append(keyed(log, 8, 1, "c")).await.map(|a| a.duplicate), Ok(false));
 }
 
 #[tokio::test]

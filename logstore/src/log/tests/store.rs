@@ -1,8 +1,8 @@
 //! A store of entries in memory, whose journal goes on only when the test says so.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -34,16 +34,18 @@ struct Contents {
 pub(super) struct MemStore {
     contents: Mutex<Contents>,
     events: Arc<Progress>,
-    /// Everything is durable as soon as it is appended.
+    /// Everything is durable soon after it was appended.
     is_eager: AtomicBool,
+    this: Weak<Self>,
 }
 
 impl MemStore {
     pub(super) fn new(events: &Arc<Progress>) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
             contents: Mutex::default(),
             events: Arc::clone(events),
             is_eager: AtomicBool::new(false),
+            this: this.clone(),
         })
     }
 
@@ -112,10 +114,11 @@ impl MemStore {
         }
         next.next_position = contents.next_position;
         next.durable = contents.next_position.checked_sub(1);
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
             contents: Mutex::new(next),
             events: Arc::clone(events),
             is_eager: AtomicBool::new(self.is_eager.load(Ordering::SeqCst)),
+            this: this.clone(),
         })
     }
 }
@@ -167,7 +170,9 @@ impl EntryStore for MemStore {
             Position(position)
         };
         if self.is_eager.load(Ordering::SeqCst) {
-            self.sync();
+            // Never from within the call: the log's lock is held.
+            let this = self.this.clone();
+            tokio::spawn(async move { this.upgrade().map(|store| store.sync()) });
         }
         Ok(position)
     }
