@@ -47,6 +47,9 @@ impl Memory {
 /// A decoder that borrows: what little it allocates, the target's own checks do.
 const BORROWS: Memory = Memory { fixed: 4 << 10, per_byte: 16 };
 
+/// The journal's indexes take little more memory than their bytes; its scan reads a window.
+const JOURNAL: Memory = Memory { fixed: 64 << 10, per_byte: 64 };
+
 /// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "mqtt_v31", run: mqtt::v31, seeds: mqtt::v31_seeds, memory: BORROWS },
@@ -56,4 +59,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "topics", run: topics::run, seeds: topics::seeds, memory: topics::MEMORY },
     Target { name: "kafka_frame", run: kafka::frame, seeds: kafka::frames, memory: kafka::FRAME },
     Target { name: "record_batch", run: kafka::batch, seeds: kafka::batches, memory: kafka::BATCH },
+    Target {
+        name: "journal",
+        run: interflow_logstore::fuzz_journal,
+        seeds: interflow_logstore::journal_seeds,
+        memory: JOURNAL,
+    },
 ];

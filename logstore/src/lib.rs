@@ -17,5 +17,6 @@ pub use client::{
 };
 pub use error::{AppendError, LogError, ReadError};
 pub use interflow_meta::{Durability, Epoch, LogId, NodeId, Offset};
+pub use journal::fuzz::{fuzz_journal, journal_seeds};
 pub use log::{Health, Identity, LogConfig, LogMetrics, LogStore, Progress};
 pub use ticket::{AppendReply, AppendTicket};

@@ -60,9 +60,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The next boundary at or after `at` where a group may start.
+/// The next boundary at or after `at` where a group may start; `u32::MAX` where there is none.
 pub(crate) fn align(at: u32) -> u32 {
-    at.next_multiple_of(ALIGN)
+    at.checked_next_multiple_of(ALIGN).unwrap_or(u32::MAX)
 }
 
 /// The extent's header sector.

@@ -16,6 +16,7 @@ pub(crate) mod core;
 pub(crate) mod entries;
 pub(crate) mod footer;
 pub(crate) mod format;
+pub(crate) mod fuzz;
 pub(crate) mod recovery;
 pub(crate) mod scan;
 pub(crate) mod window;

@@ -116,6 +116,8 @@ impl Scan<'_> {
         self.found.push(Found::Group { at, header });
         let start = at + GROUP_HEADER;
         let end = start.saturating_add(header.bytes);
+        // What lies past the file's end can't be searched.
+        let readable = end.min(self.pages.len);
         let mut at = start;
         loop {
             at = self.entries(at, end)?;
@@ -124,13 +126,16 @@ impl Scan<'_> {
             }
             // One bad header must not hide the entries behind it.
             let mut next = at + 1;
-            while next < end && !self.is_entry(next)? {
+            while next < readable && !self.is_entry(next)? {
                 next += 1;
             }
-            self.bad(at, next.min(end));
+            if next >= readable {
+                next = end;
+            }
+            self.bad(at, next);
             at = next;
         }
-        Ok(end.checked_next_multiple_of(format::ALIGN).unwrap_or(u32::MAX))
+        Ok(format::align(end))
     }
 
     /// Reads entries until one is not good or `end` is reached; returns where that is.
