@@ -1,3 +1,8 @@
-//! `interflow`: one binary, a subcommand a role or tool.
+//! `interflow`: one binary; a subcommand is a role or a tool.
 
-fn main() {}
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    interflow::cli::main()
+}

@@ -1,0 +1,61 @@
+//! `interflow log`: the logs behind a topic, by the admin API.
+
+use clap::Subcommand;
+use interflow_gateway::admin::LogReport;
+
+use super::{Admin, print_table};
+
+#[derive(Subcommand)]
+pub(crate) enum Log {
+    /// Show the segments of each partition of a topic, with damaged ranges
+    Describe {
+        /// The topic, or one partition as TOPIC:PARTITION
+        topic: String,
+        #[command(flatten)]
+        admin: Admin,
+    },
+}
+
+impl Log {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let Self::Describe { topic, admin } = self;
+        let (topic, partition) = match topic.rsplit_once(':') {
+            Some((topic, partition)) => (topic.to_owned(), Some(partition.parse::<u32>()?)),
+            None => (topic, None),
+        };
+        let url = admin.url(&format!("/v1/topics/{topic}/logs"));
+        let reports: Vec<LogReport> = admin.json(Admin::agent().get(&url).call())?;
+        for report in reports {
+            if partition.is_some_and(|wanted| wanted != report.partition) {
+                continue;
+            }
+            println!(
+                "{topic}:{} log {}, offsets {} to {} (stable {}), leader epoch {}, {} producers",
+                report.partition,
+                report.log,
+                report.start,
+                report.committed,
+                report.stable,
+                report.leader_epoch,
+                report.producers
+            );
+            let rows: Vec<_> = report
+                .segments
+                .iter()
+                .map(|segment| {
+                    let damaged: Vec<_> =
+                        segment.damaged.iter().map(|(from, to)| format!("{from}..{to}")).collect();
+                    vec![
+                        segment.epoch.to_string(),
+                        segment.base.to_string(),
+                        segment.end.map_or_else(|| "open".into(), |end| end.to_string()),
+                        segment.bytes.to_string(),
+                        if damaged.is_empty() { "-".into() } else { damaged.join(" ") },
+                    ]
+                })
+                .collect();
+            print_table(&["  EPOCH", "BASE", "END", "BYTES", "DAMAGED"], &rows);
+        }
+        Ok(())
+    }
+}

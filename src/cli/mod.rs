@@ -1,0 +1,165 @@
+//! The command line: roles and tools.
+
+mod config;
+mod group;
+mod log;
+mod publish;
+mod standalone;
+mod subscribe;
+mod topic;
+mod user;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// The version with the commit that it was built from.
+pub(crate) const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("INTERFLOW_COMMIT"), ")");
+
+#[derive(Parser)]
+#[command(
+    name = "interflow",
+    version = VERSION,
+    about = "One durable log, many protocols: MQTT and Kafka over a replicated segment log"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything in one process: gateway, log store and embedded metadata
+    Standalone(standalone::StandaloneCommand),
+    /// Create, list, describe and delete topics
+    #[command(subcommand)]
+    Topic(topic::Topic),
+    /// List and describe consumer groups
+    #[command(subcommand)]
+    Group(group::Group),
+    /// Look into the logs behind a topic
+    #[command(subcommand)]
+    Log(log::Log),
+    /// Add, list and remove users
+    #[command(subcommand)]
+    User(user::User),
+    /// Publish MQTT messages
+    Pub(publish::Publish),
+    /// Subscribe to MQTT topics and print what arrives
+    Sub(subscribe::Subscribe),
+    /// Print the configuration with the source of every value
+    Config(config::Config),
+}
+
+/// Where a Kafka listener is, for the tools that speak Kafka.
+#[derive(Args, Clone)]
+pub(crate) struct Bootstrap {
+    /// Address of a Kafka listener
+    #[arg(long, short = 'b', default_value = "localhost:9092", value_name = "HOST:PORT")]
+    bootstrap: String,
+    /// User name (SASL/PLAIN); the password is read from INTERFLOW_PASSWORD
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+}
+
+impl Bootstrap {
+    /// A connection, authenticated if a user was named.
+    pub(crate) fn connect(&self) -> anyhow::Result<crate::kafka::Client> {
+        let mut client = crate::kafka::Client::connect(&self.bootstrap)?;
+        if let Some(user) = &self.user {
+            client.authenticate(user, &password_from_env()?)?;
+        }
+        Ok(client)
+    }
+}
+
+/// Where the admin listener is, for the tools that speak its API.
+#[derive(Args, Clone)]
+pub(crate) struct Admin {
+    /// Address of the admin listener
+    #[arg(long, default_value = "localhost:8090", value_name = "HOST:PORT")]
+    admin: String,
+}
+
+impl Admin {
+    /// The address of `path` on the admin listener.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.admin)
+    }
+
+    /// An agent that reads the body of an error answer too.
+    pub(crate) fn agent() -> ureq::Agent {
+        ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(std::time::Duration::from_secs(30)))
+            .build()
+            .new_agent()
+    }
+
+    /// The JSON of an answer, or its text as the error.
+    pub(crate) fn json<T: serde::de::DeserializeOwned>(
+        &self,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> anyhow::Result<T> {
+        let mut answer = answer.map_err(|error| {
+            anyhow::anyhow!(
+                "cannot reach the admin listener at {}: {error} (is interflow running? see --admin)",
+                self.admin
+            )
+        })?;
+        let text = answer.body_mut().read_to_string()?;
+        if !answer.status().is_success() {
+            anyhow::bail!("{}", text.trim());
+        }
+        Ok(serde_json::from_str(&text)?)
+    }
+}
+
+/// The password for the tools, which must not stand on a command line.
+pub(crate) fn password_from_env() -> anyhow::Result<String> {
+    std::env::var("INTERFLOW_PASSWORD")
+        .map_err(|_| anyhow::anyhow!("set INTERFLOW_PASSWORD to the password of --user"))
+}
+
+/// Prints rows under a heading, each column as wide as its widest value.
+pub(crate) fn print_table(heading: &[&str], rows: &[Vec<String>]) {
+    let mut widths: Vec<usize> = heading.iter().map(|h| h.len()).collect();
+    for row in rows {
+        for (width, value) in widths.iter_mut().zip(row) {
+            *width = (*width).max(value.chars().count());
+        }
+    }
+    let line = |values: &mut dyn Iterator<Item = &str>| {
+        let mut text = String::new();
+        for (value, width) in values.zip(&widths) {
+            text.push_str(&format!("{value:<width$}  "));
+        }
+        println!("{}", text.trim_end());
+    };
+    line(&mut heading.iter().copied());
+    for row in rows {
+        line(&mut row.iter().map(String::as_str));
+    }
+}
+
+/// Runs the command line; errors go to standard error, with their causes.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Standalone(command) => command.run(),
+        Command::Topic(command) => command.run(),
+        Command::Group(command) => command.run(),
+        Command::Log(command) => command.run(),
+        Command::User(command) => command.run(),
+        Command::Pub(command) => command.run(),
+        Command::Sub(command) => command.run(),
+        Command::Config(command) => command.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

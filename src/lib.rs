@@ -1,0 +1,14 @@
+//! Interflow's process: what `interflow standalone` puts together, and the command line.
+//!
+//! ```text
+//!   cli/          one file a subcommand
+//!   config        file, environment and flags, with the source of every value
+//!   run/          standalone: disk ─► meta ─► log store ─► gateway ─► listeners
+//!   kafka, mqtt   the tools' clients
+//! ```
+
+pub mod cli;
+pub mod config;
+mod kafka;
+mod mqtt;
+pub mod run;

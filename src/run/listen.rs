@@ -1,0 +1,139 @@
+//! Which listeners there are: all ports are taken before anything is served.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use interflow_gateway::net::{
+    Bound, ConnectionLimits, ListenerSpec, Tls, TlsFiles, TransportSpec, WebSocketOptions, dev_tls,
+};
+
+use crate::config::Config;
+
+/// What a WebSocket message may have over the largest MQTT packet.
+const WS_MARGIN_BYTES: usize = 64 << 10;
+
+/// The listeners of a standalone, none served yet.
+pub(super) struct Listeners {
+    pub(super) mqtt: Vec<Bound>,
+    pub(super) kafka: Vec<Bound>,
+    pub(super) admin: Vec<tokio::net::TcpListener>,
+    pub(super) tls: Option<Arc<Tls>>,
+    /// The CA of `--dev-tls`.
+    pub(super) ca: Option<PathBuf>,
+}
+
+/// Whether every address is this machine's own.
+pub(super) fn is_loopback_only(config: &Config) -> anyhow::Result<bool> {
+    Ok(hosts(config)?.iter().all(IpAddr::is_loopback))
+}
+
+fn loopback() -> Vec<IpAddr> {
+    vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+}
+
+fn hosts(config: &Config) -> anyhow::Result<Vec<IpAddr>> {
+    let mut hosts = Vec::new();
+    for text in &config.listen {
+        if text == "localhost" {
+            hosts.extend(loopback());
+        } else {
+            let host = text.trim_matches(['[', ']']).parse().with_context(|| {
+                format!("--listen {text}: want an IP address, such as 0.0.0.0 (ports have flags of their own)")
+            })?;
+            hosts.push(host);
+        }
+    }
+    Ok(if hosts.is_empty() { loopback() } else { hosts })
+}
+
+/// Takes all ports.
+///
+/// # Errors
+/// A port in use or not allowed, with the flag that chooses another; certificates that can't be
+/// read.
+pub(super) async fn bind(config: &Config) -> anyhow::Result<Listeners> {
+    let (tls, ca) = certificates(config)?;
+    let hosts = hosts(config)?;
+    let net = &config.net;
+    let limits = ConnectionLimits {
+        max_connections: net.max_connections,
+        max_per_address: net.max_connections_per_address,
+    };
+    let bind = |name: &str, port: u16, transport: TransportSpec| {
+        let addresses = hosts.iter().map(|host| SocketAddr::new(*host, port)).collect();
+        let spec = ListenerSpec { name: name.into(), addresses, transport, limits };
+        Bound::bind(spec).map_err(|error| {
+            anyhow::Error::new(error)
+                .context(format!("choose another port with --{name}-port, or 0 for any"))
+        })
+    };
+    let web = || WebSocketOptions {
+        path: net.ws_path.as_str().into(),
+        allowed_origins: (!net.ws_allowed_origins.is_empty())
+            .then(|| net.ws_allowed_origins.clone().into()),
+        max_message_bytes: config.mqtt.max_packet_bytes as usize + WS_MARGIN_BYTES,
+    };
+    let ports = &config.ports;
+    let mut mqtt = vec![
+        bind("mqtt", ports.mqtt, TransportSpec::Tcp)?,
+        bind("ws", ports.ws, TransportSpec::Ws(web()))?,
+    ];
+    let mut kafka = vec![bind("kafka", ports.kafka, TransportSpec::Tcp)?];
+    if let Some(tls) = &tls {
+        mqtt.push(bind("mqtts", ports.mqtts, TransportSpec::Tls(tls.clone()))?);
+        mqtt.push(bind("wss", ports.wss, TransportSpec::Wss(web(), tls.clone()))?);
+        mqtt.push(bind("quic", ports.quic, TransportSpec::Quic(tls.clone()))?);
+        kafka.push(bind("kafkas", ports.kafkas, TransportSpec::Tls(tls.clone()))?);
+    }
+    let admin = bind_admin(ports.admin).await?;
+    Ok(Listeners { mqtt, kafka, admin, tls, ca })
+}
+
+/// The admin port is never open to others: it has no users of its own.
+async fn bind_admin(port: u16) -> anyhow::Result<Vec<tokio::net::TcpListener>> {
+    let mut sockets: Vec<tokio::net::TcpListener> = Vec::new();
+    for host in loopback() {
+        let port = match sockets.first() {
+            Some(first) => first.local_addr()?.port(),
+            None => port,
+        };
+        match tokio::net::TcpListener::bind((host, port)).await {
+            Ok(socket) => sockets.push(socket),
+            Err(error) if host.is_ipv6() && !sockets.is_empty() => {
+                tracing::info!(%error, "the admin listener is on IPv4 only");
+            }
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!("listener admin: cannot listen on TCP {host}:{port}; choose another port with --admin-port, or 0 for any")
+                });
+            }
+        }
+    }
+    Ok(sockets)
+}
+
+fn certificates(config: &Config) -> anyhow::Result<(Option<Arc<Tls>>, Option<PathBuf>)> {
+    let tls = &config.tls;
+    if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {
+        if config.dev_tls {
+            bail!("--dev-tls makes a certificate and --tls-cert names one: leave one of them out");
+        }
+        let files = TlsFiles {
+            certificates: cert.clone(),
+            key: key.clone(),
+            client_ca: tls.client_ca.clone(),
+        };
+        return Ok((Some(Tls::load(files)?), None));
+    }
+    if !config.dev_tls {
+        return Ok((None, None));
+    }
+    let made = dev_tls::ensure(&dev_tls_folder(&config.data_dir.0))?;
+    Ok((Some(Tls::load(made.server)?), Some(made.ca)))
+}
+
+fn dev_tls_folder(data: &Path) -> PathBuf {
+    data.join("dev-tls")
+}

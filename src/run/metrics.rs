@@ -1,0 +1,197 @@
+//! Everything that is counted, in Prometheus' terms.
+
+use std::fmt::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use interflow_gateway::kafka::{LATENCY_BOUNDS_US, Latency, Metrics as KafkaMetrics};
+use interflow_gateway::mqtt::MqttMetrics;
+use interflow_gateway::mqtt::codec::QoS;
+use interflow_logstore::LogStore;
+use kafka_protocol::messages::ApiKey;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+/// All of a standalone's counters, read when they are asked for.
+pub(super) struct Sources {
+    pub(super) log: LogStore,
+    pub(super) mqtt: Arc<MqttMetrics>,
+    pub(super) kafka: Arc<KafkaMetrics>,
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sources")
+    }
+}
+
+/// The registry of the process.
+pub(super) fn registry(sources: Sources) -> Registry {
+    let mut registry = Registry::with_prefix("interflow");
+    registry.register_collector(Box::new(sources));
+    registry
+}
+
+/// Writes single values, one call each.
+struct Writer<'a>(DescriptorEncoder<'a>);
+
+impl Writer<'_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> Result<(), Error> {
+        let metric = ConstCounter::new(value);
+        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        metric.encode(encoder)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> Result<(), Error> {
+        let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        metric.encode(encoder)
+    }
+
+    /// A counter for each value of `label`.
+    fn family(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: &[(&str, u64)],
+    ) -> Result<(), Error> {
+        let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (value, count) in values {
+            let labels = [(label, *value)];
+            ConstCounter::new(*count).encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    /// Cumulative buckets from separate ones; a bound of `f64::MAX` is Prometheus' `+Inf`.
+    fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        sum: f64,
+        buckets: &[(f64, u64)],
+    ) -> Result<(), Error> {
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        encoder.encode_histogram::<[(&str, &str); 0]>(sum, count, buckets, None)
+    }
+}
+
+impl Collector for Sources {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut writer = Writer(encoder);
+        self.encode_log(&mut writer)?;
+        self.encode_mqtt(&mut writer)?;
+        self.encode_kafka(&mut writer)
+    }
+}
+
+impl Sources {
+    fn encode_log(&self, to: &mut Writer<'_>) -> Result<(), Error> {
+        let log = self.log.metrics();
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        to.counter("log_appends", "Batches appended", get(&log.appends))?;
+        to.counter("log_records", "Records appended", get(&log.records))?;
+        to.counter("log_bytes", "Bytes appended", get(&log.bytes))?;
+        to.counter("log_duplicates", "Appends that were retries", get(&log.duplicates))?;
+        to.counter("log_refused", "Appends that were refused", get(&log.refused))?;
+        to.gauge("log_in_flight", "Batches appended and not yet durable", get(&log.in_flight))?;
+        to.gauge("log_durable_lag", "Journal entries not yet durable", self.log.durable_lag())?;
+        to.counter("log_memory_reads", "Reads that needed no disk", get(&log.memory_reads))?;
+        to.counter("log_disk_reads", "Reads that waited for the disk", get(&log.disk_reads))?;
+        to.counter("log_read_bytes", "Bytes read", get(&log.read_bytes))?;
+        to.counter("log_rolls", "Segments closed when full or old", get(&log.rolls))?;
+        to.counter("log_crash_closes", "Segments closed after a restart", get(&log.crash_closes))?;
+        let dropped = get(&log.dropped_segments);
+        to.counter("log_dropped_segments", "Segments dropped by retention and trims", dropped)?;
+        to.gauge("log_logs", "Logs in memory", get(&log.logs))
+    }
+
+    fn encode_mqtt(&self, to: &mut Writer<'_>) -> Result<(), Error> {
+        let mqtt = &self.mqtt;
+        to.counter("mqtt_connections", "Connections accepted", mqtt.connections_total.get())?;
+        to.gauge("mqtt_open_connections", "Connections open", mqtt.connections.get())?;
+        to.gauge("mqtt_clients", "Clients connected", mqtt.clients.get())?;
+        let refused = mqtt.connects_refused.get();
+        to.counter("mqtt_connects_refused", "CONNECTs that were refused", refused)?;
+        let errors = mqtt.protocol_errors.get();
+        to.counter("mqtt_protocol_errors", "Connections closed for a broken rule", errors)?;
+        to.counter("mqtt_received_bytes", "Bytes read", mqtt.bytes_received.get())?;
+        to.counter("mqtt_sent_bytes", "Bytes written", mqtt.bytes_sent.get())?;
+        let received = QOS.map(|(name, qos)| (name, mqtt.publishes_received.at(qos).get()));
+        to.family("mqtt_publishes_received", "PUBLISHes from clients", "qos", &received)?;
+        let delivered = QOS.map(|(name, qos)| (name, mqtt.publishes_delivered.at(qos).get()));
+        to.family("mqtt_publishes_delivered", "PUBLISHes to clients", "qos", &delivered)?;
+        let dropped = QOS.map(|(name, qos)| (name, mqtt.publishes_dropped.at(qos).get()));
+        to.family(
+            "mqtt_publishes_dropped",
+            "PUBLISHes dropped: slow, late, large",
+            "qos",
+            &dropped,
+        )?;
+        let refused = mqtt.publishes_refused.get();
+        to.counter("mqtt_publishes_refused", "PUBLISHes that were refused", refused)?;
+        to.gauge("mqtt_in_flight", "Deliveries not acknowledged yet", mqtt.in_flight.get())?;
+        let waiting = mqtt.append_bytes_waiting.get();
+        to.gauge("mqtt_append_bytes_waiting", "Bytes that wait to be committed", waiting)?;
+        to.counter("mqtt_appends_failed", "Appends that failed", mqtt.appends_failed.get())?;
+        to.gauge("mqtt_sessions", "Sessions, connected or not", mqtt.sessions.get())?;
+        to.gauge("mqtt_subscriptions", "Subscriptions", mqtt.subscriptions.get())?;
+        let retained = mqtt.retained_writes.get();
+        to.counter("mqtt_retained_writes", "Retained messages set or cleared", retained)?;
+        let skipped = mqtt.skipped_records.get();
+        to.counter("mqtt_skipped_records", "Records that are no MQTT messages", skipped)?;
+        let catch_up = mqtt.catch_up_reads.get();
+        to.counter("mqtt_catch_up_reads", "Reads for sessions behind the tail", catch_up)?;
+        to.counter("mqtt_wills", "Wills published", mqtt.wills.get())?;
+        let sizes = &mqtt.batch_sizes;
+        let buckets: Vec<_> = sizes.buckets().map(|(at, count)| (at as f64, count)).collect();
+        let sum = sizes.records() as f64;
+        to.histogram("mqtt_batch_records", "Records a batch appended", sum, &closed(buckets))
+    }
+
+    fn encode_kafka(&self, to: &mut Writer<'_>) -> Result<(), Error> {
+        let kafka = &self.kafka;
+        let names: Vec<(String, u64)> = ApiKey::iter()
+            .map(|api| (format!("{api:?}"), kafka.requests(api as i16)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        let requests: Vec<_> = names.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+        to.family("kafka_requests", "Requests", "api", &requests)?;
+        let refused = kafka.refused_requests.get();
+        to.counter("kafka_refused_requests", "Requests that closed a connection", refused)?;
+        let failed = kafka.failed_authentications.get();
+        to.counter("kafka_failed_authentications", "Failed authentications", failed)?;
+        to.gauge("kafka_open_connections", "Connections open", kafka.connections.get())?;
+        to.counter("kafka_received_bytes", "Bytes of requests", kafka.bytes_in.get())?;
+        to.counter("kafka_sent_bytes", "Bytes of responses", kafka.bytes_out.get())?;
+        latency(to, "kafka_produce_seconds", "Produce, arrival to answer", &kafka.produce)?;
+        latency(to, "kafka_fetch_seconds", "Fetch, waiting included", &kafka.fetch)?;
+        to.gauge("kafka_groups", "Consumer groups in memory", kafka.groups.get())?;
+        to.gauge("kafka_group_bytes", "Memory of consumer groups", kafka.group_bytes.get())?;
+        to.counter("kafka_rebalances", "Generations begun", kafka.rebalances.get())?;
+        to.counter("kafka_offset_commits", "Offsets committed", kafka.offset_commits.get())
+    }
+}
+
+const QOS: [(&str, QoS); 3] =
+    [("0", QoS::AtMostOnce), ("1", QoS::AtLeastOnce), ("2", QoS::ExactlyOnce)];
+
+/// The last bucket has no bound.
+fn closed(mut buckets: Vec<(f64, u64)>) -> Vec<(f64, u64)> {
+    if let Some((bound, _)) = buckets.last_mut() {
+        *bound = f64::MAX;
+    }
+    buckets
+}
+
+fn latency(to: &mut Writer<'_>, name: &str, help: &str, latency: &Latency) -> Result<(), Error> {
+    let bounds = LATENCY_BOUNDS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::MAX]);
+    let buckets: Vec<_> = bounds.zip(latency.buckets()).collect();
+    to.histogram(name, help, latency.sum_us() as f64 / 1e6, &buckets)
+}
