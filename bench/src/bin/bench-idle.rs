@@ -11,7 +11,7 @@ use interflow_bench::mqtt_wire;
 use interflow_bench::process::{Server, usage_of};
 use interflow_bench::report::Report;
 
-const PORT: u16 = 21_883;
+const PORT: u16 = 31_883;
 
 #[derive(Parser)]
 #[command(about = "Interflow at rest: memory, CPU, disk writes; memory of idle connections")]

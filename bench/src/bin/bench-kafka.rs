@@ -30,9 +30,9 @@ struct Options {
     /// Seconds of the end-to-end measurement at 2,000 records a second; 0 leaves it out
     #[arg(long, default_value_t = 15)]
     latency_seconds: u64,
-    /// Leave out Kafka with flush.messages=1
-    #[arg(long)]
-    without_flush: bool,
+    /// Which servers: interflow, kafka, kafka-flush
+    #[arg(long, value_delimiter = ',', default_value = "interflow,kafka,kafka-flush")]
+    servers: Vec<String>,
     /// Where the JSON goes
     #[arg(long, default_value = "bench/results/kafka.json")]
     json: PathBuf,
@@ -43,9 +43,14 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let places = Places::find()?;
     let mut report = Report::new();
-    let mut kinds = vec![Kind::Interflow, Kind::KafkaShipped];
-    if !options.without_flush {
-        kinds.push(Kind::KafkaFlush);
+    let mut kinds = Vec::new();
+    for name in &options.servers {
+        kinds.push(match name.as_str() {
+            "interflow" => Kind::Interflow,
+            "kafka" => Kind::KafkaShipped,
+            "kafka-flush" => Kind::KafkaFlush,
+            other => anyhow::bail!("no server {other}: interflow, kafka or kafka-flush"),
+        });
     }
     for round in 0..options.rounds {
         // The order turns, so that no server always comes after the same neighbour.

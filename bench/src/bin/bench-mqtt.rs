@@ -11,7 +11,7 @@ use interflow_bench::mqtt_load::{Load, run};
 use interflow_bench::process::Server;
 use interflow_bench::report::Report;
 
-const PORT: u16 = 21_883;
+const PORT: u16 = 31_883;
 
 #[derive(Parser)]
 #[command(about = "Interflow next to mosquitto, the same generators, turn by turn")]
@@ -28,6 +28,12 @@ struct Options {
     /// Seconds of each latency load, at 2,000 messages a second
     #[arg(long, default_value_t = 10)]
     latency_seconds: u64,
+    /// Which servers
+    #[arg(long, value_delimiter = ',', default_value = "interflow,mosquitto")]
+    servers: Vec<String>,
+    /// Only scenarios whose name contains this
+    #[arg(long, default_value = "")]
+    only: String,
     /// Where the JSON goes
     #[arg(long, default_value = "bench/results/mqtt.json")]
     json: PathBuf,
@@ -38,13 +44,18 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let places = Places::find()?;
     let mut report = Report::new();
-    let mut servers = ["interflow", "mosquitto"];
+    let mut servers = options.servers.clone();
     for round in 0..options.rounds {
-        servers.rotate_left(1);
-        for name in servers {
+        if round > 0 {
+            servers.rotate_left(1);
+        }
+        for name in &servers {
             eprintln!("round {} · {name}", round + 1);
             let server = start(&places, name)?;
             for (scenario, load, rate) in loads(&options) {
+                if !scenario.contains(&options.only) {
+                    continue;
+                }
                 measure(&mut report, &scenario, name, &server, &load, rate).await?;
             }
             let resident = server.usage()?.resident_bytes as f64 / 1048576.0;
