@@ -23,6 +23,7 @@ mod retain;
 mod service;
 mod standalone;
 mod state;
+mod take;
 #[cfg(test)]
 mod tests;
 mod waiting;

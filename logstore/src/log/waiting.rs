@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::append::candidate;
+use super::take::candidate;
 use crate::core::sequencer::Candidate;
 use crate::{Append, AppendReply};
 
