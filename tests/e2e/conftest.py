@@ -1,0 +1,25 @@
+import itertools
+import os
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from broker import Broker  # noqa: E402
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def broker():
+    """One broker for all tests, with throw-away certificates; tests keep apart by names."""
+    with Broker("--dev-tls") as running:
+        yield running
+
+
+@pytest.fixture
+def unique():
+    """Makes names that no other test uses."""
+    return lambda prefix: f"{prefix}-{os.getpid()}-{next(_numbers)}"

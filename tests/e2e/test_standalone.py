@@ -1,0 +1,195 @@
+"""Start, stop, refusals at the start, users, the admin port."""
+
+import os
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+
+import confluent_kafka
+import paho.mqtt.client as paho
+import pytest
+from confluent_kafka.admin import AdminClient
+
+import kafka_clients
+import mqtt_clients
+from broker import BINARY, PATIENCE, Broker, interflow
+
+
+def http(broker, path):
+    with urllib.request.urlopen(f"http://127.0.0.1:{broker.port('admin')}{path}", timeout=PATIENCE) as answer:
+        return answer.status, answer.read().decode()
+
+
+def test_admin_port(broker):
+    assert http(broker, "/healthz")[0] == 200
+    assert http(broker, "/readyz")[0] == 200
+    status, metrics = http(broker, "/metrics")
+    assert status == 200 and "# TYPE" in metrics
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        http(broker, "/nothing")
+
+
+def test_terminates_in_time_and_keeps_all():
+    with Broker() as broker:
+        mqtt_clients.publish("paho-5", broker, "kept/retained", "before", 1)
+        retained = mqtt_clients.paho_client("paho-5", broker)
+        retained.publish("kept/retained", "retained", 1, retain=True).wait_for_publish(PATIENCE)
+        goodbye = []
+        retained.on_disconnect = lambda _c, _d, _flags, reason, _props: goodbye.append(reason.value)
+        kafka_clients.create_topic(broker, "kept", 2)
+        kafka_clients.produce("confluent", broker, "kept", "key", "value")
+        code, seconds = broker.terminate()
+        assert code == 0, broker.log()
+        assert seconds < 10
+        retained.loop_stop()
+        assert goodbye and goodbye[0] == 0x8B
+        broker.start()
+        assert kafka_clients.consume("confluent", broker, "kept", "key") == ["value"]
+        assert kafka_clients.consume("confluent", broker, "mqtt", "kept/retained", 2) == ["before", "retained"]
+        with mqtt_clients.subscribe("paho-5", broker, "kept/#") as receive:
+            assert receive() == ("kept/retained", "retained")
+
+
+def refused(*arguments, env=None):
+    done = subprocess.run(
+        [BINARY, "standalone", *arguments],
+        capture_output=True, text=True, timeout=PATIENCE, env={**os.environ, **(env or {})},
+    )  # fmt: skip
+    assert done.returncode != 0, done.stdout
+    return done.stderr
+
+
+def any_ports():
+    names = ["mqtt", "mqtts", "ws", "wss", "quic", "kafka", "kafkas", "admin"]
+    return [part for name in names for part in (f"--{name}-port", "0")]
+
+
+def test_second_start_on_the_same_folder(broker):
+    message = refused("--data-dir", broker.data_dir, *any_ports())
+    assert broker.data_dir in message and "--data-dir" in message, message
+
+
+def test_port_in_use(broker, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ports = any_ports()
+        ports[ports.index("--kafka-port") + 1] = port
+        message = refused("--data-dir", str(tmp_path / "data"), *ports)
+        assert port in message and "--kafka-port" in message, message
+
+
+def test_open_listeners_need_users_or_consent(tmp_path):
+    message = refused("--data-dir", str(tmp_path / "data"), "--listen", "0.0.0.0", *any_ports())
+    assert "interflow user add" in message and "--allow-anonymous" in message, message
+
+
+def test_unknown_setting_is_named(tmp_path):
+    folder = ["--data-dir", str(tmp_path / "data")]
+    message = refused(*folder, *any_ports(), env={"INTERFLOW_MQTT__NO_SUCH_SETTING": "1"})
+    assert "no_such_setting" in message.lower(), message
+
+
+def test_config_shows_values_and_sources():
+    shown = interflow("config", env={"INTERFLOW_STORAGE__MQTT_PARTITIONS": "3"}).stdout
+    line = next(line for line in shown.splitlines() if "mqtt_partitions" in line)
+    assert "3" in line and "INTERFLOW_" in line, line
+
+
+def test_version_names_the_commit():
+    assert interflow("--version").stdout.startswith("interflow ")
+
+
+def test_pub_and_sub(broker, unique):
+    topic = unique("tools")
+    address = ["--bootstrap", f"localhost:{broker.port('mqtt')}"]
+    with mqtt_clients.subscribe("paho-5", broker, topic) as receive:
+        interflow("pub", topic, "hello", *address)
+        assert receive() == (topic, "hello")
+
+
+def mqtt_login(broker, version, user=None, password=None):
+    """Connects and returns the code of the CONNACK."""
+    protocol = paho.MQTTv5 if version == 5 else paho.MQTTv311
+    client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=protocol)
+    codes = []
+
+    def on_connect(_client, _data, _flags, reason, _props):
+        codes.append(reason.value)
+        client.disconnect()
+
+    client.on_connect = on_connect
+    if user is not None:
+        client.username_pw_set(user, password)
+    client.connect("localhost", broker.port("mqtt"))
+    while not codes:
+        assert client.loop(1) in (paho.MQTT_ERR_SUCCESS, paho.MQTT_ERR_CONN_REFUSED, paho.MQTT_ERR_CONN_LOST)
+    return codes[0]
+
+
+def kafka_login(broker, user=None, password=None):
+    """True when the cluster can be asked for its topics."""
+    config = kafka_clients.librdkafka("confluent", broker)
+    if user is not None:
+        config |= {
+            "security.protocol": "sasl_plaintext",
+            "sasl.mechanism": "PLAIN",
+            "sasl.username": user,
+            "sasl.password": password,
+        }
+    errors = []
+    config["error_cb"] = lambda error: errors.append(error.code())
+    client = AdminClient(config)
+    for _ in range(PATIENCE):
+        try:
+            client.list_topics(timeout=1)
+            return True
+        except confluent_kafka.KafkaException:
+            client.poll(0)
+            if confluent_kafka.KafkaError._AUTHENTICATION in errors:
+                return False
+    return False
+
+
+def test_users_of_both_protocols():
+    with Broker() as broker:
+        admin = ["--admin", f"localhost:{broker.port('admin')}"]
+        assert mqtt_login(broker, 5, "anybody", "anything") == 0, "without users credentials are ignored"
+        interflow("user", "add", "ann", *admin, stdin="secret\n")
+        assert interflow("user", "list", *admin).stdout.split() == ["ann"]
+        assert mqtt_login(broker, 5, "ann", "secret") == 0
+        assert mqtt_login(broker, 4, "ann", "secret") == 0
+        for user, password in [("ann", "wrong"), ("bob", "secret"), ("ann", ""), (None, None)]:
+            # paho maps 3.1.1's code 4 to 5.0's 0x86.
+            assert mqtt_login(broker, 5, user, password) in (0x86, 0x87)
+            assert mqtt_login(broker, 4, user, password) in (0x86, 0x87)
+        assert mqtt_login(broker, 5, "ann", "wrong") == 0x86
+        assert mqtt_login(broker, 4, "ann", "wrong") == 0x86
+        assert kafka_login(broker, "ann", "secret")
+        assert not kafka_login(broker, "ann", "wrong")
+        # Users outlive the process; a removed one may not come in any more.
+        assert broker.terminate()[0] == 0
+        broker.start()
+        assert mqtt_login(broker, 5, "ann", "secret") == 0
+        interflow("user", "add", "bob", *admin, stdin="other\n")
+        interflow("user", "remove", "ann", *admin)
+        assert mqtt_login(broker, 5, "ann", "secret") == 0x86
+        assert mqtt_login(broker, 5, "bob", "other") == 0
+
+
+def test_log_describe(broker, unique):
+    topic = unique("described")
+    kafka_clients.create_topic(broker, topic)
+    kafka_clients.produce("confluent", broker, topic, "key", "value")
+    shown = interflow("log", "describe", topic, "--admin", f"localhost:{broker.port('admin')}").stdout
+    assert topic in shown, shown
+
+
+def test_metrics_count_messages(broker, unique):
+    def total():
+        lines = http(broker, "/metrics")[1].splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#"))
+
+    before = total()
+    mqtt_clients.publish("paho-5", broker, unique("counted"), "x", 1)
+    assert total() != before
