@@ -158,7 +158,7 @@ pub(super) fn routes() -> Vec<Route> {
         call!(LeaveGroup, LeaveGroupRequest, groups::api::membership::leave),
         call!(OffsetCommit, OffsetCommitRequest, groups::api::offsets::commit),
         call!(OffsetFetch, OffsetFetchRequest, groups::api::offsets::fetch),
-        call!(OffsetDelete, OffsetDeleteRequest, groups::api::offsets::delete),
+        call!(OffsetDelete, OffsetDeleteRequest, groups::api::offset_delete::delete),
         call!(ListGroups, ListGroupsRequest, groups::api::operate::list),
         call!(DescribeGroups, DescribeGroupsRequest, groups::api::operate::describe),
         call!(DeleteGroups, DeleteGroupsRequest, groups::api::operate::delete),

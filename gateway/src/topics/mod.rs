@@ -10,14 +10,13 @@ mod config;
 mod directory;
 mod error;
 pub mod name;
+mod options;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use config::{
-    ConfigChange, ConfigError, OPTIONS, OptionType, Overrides, TimestampType, TopicConfig,
-    TopicOption, option,
-};
+pub use config::{ConfigChange, ConfigError, Overrides, TimestampType, TopicConfig};
 pub use directory::{NewTopic, Topics, TopicsOptions};
 pub use error::TopicError;
+pub use options::{OPTIONS, OptionType, TopicOption, option};
 pub use snapshot::{Snapshot, Topic};

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -20,8 +19,7 @@ use crate::auth::Principal;
 use crate::kafka::broker::Broker;
 use crate::kafka::budget::{Queue, Share};
 use crate::kafka::data::ProduceAnswer;
-use crate::kafka::frame::{self, RequestHeader};
-use crate::kafka::route::{Outcome, Refusal, Request, Route, Run, Running};
+use crate::kafka::route::{Outcome, Refusal, Run, Running};
 use crate::kafka::sasl;
 use crate::kafka::server::RouteTable;
 use crate::net::{Peer, Stream};
@@ -30,9 +28,7 @@ use crate::net::{Peer, Stream};
 /// read holds up nobody but itself.
 const MAX_UNSENT_BYTES: usize = 256 * 1024;
 /// A request above this takes its share of the budget before it is read to its end.
-const FREE_BYTES: usize = 64 * 1024;
-/// No request but Produce has reason to be larger.
-const MAX_CONTROL_BYTES: usize = 16 * 1024 * 1024;
+pub(super) const FREE_BYTES: usize = 64 * 1024;
 /// At shutdown a connection has this long to answer what it has begun.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -75,7 +71,7 @@ pub(in crate::kafka) async fn run(
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
-enum End {
+pub(super) enum End {
     #[error("the client closed it")]
     Closed,
     #[error("all is answered")]
@@ -92,47 +88,47 @@ enum End {
     NotServed(i16, i16),
     #[error("API {0:?} before authentication")]
     NotAuthenticated(ApiKey),
-    #[error("a request of {0} bytes that is no Produce")]
+    #[error("a request of {0} bytes is larger than any has reason to be")]
     TooLarge(usize),
     #[error("a Produce without an answer failed")]
     Silent,
 }
 
 /// The request whose turn it is.
-struct Turn {
-    correlation_id: i32,
-    tagged: bool,
-    api_key: i16,
-    is_barrier: bool,
-    may_wait: bool,
-    begun_at: Instant,
-    work: Running,
-    _share: Share,
+pub(super) struct Turn {
+    pub(super) correlation_id: i32,
+    pub(super) tagged: bool,
+    pub(super) api_key: i16,
+    pub(super) is_barrier: bool,
+    pub(super) may_wait: bool,
+    pub(super) begun_at: Instant,
+    pub(super) work: Running,
+    pub(super) _share: Share,
 }
 
-struct Connection {
-    broker: Arc<Broker>,
-    routes: Arc<RouteTable>,
-    stream: Stream,
-    peer: Peer,
-    frames: Frames,
-    outbox: Outbox,
-    pendings: Pendings,
-    running: Option<Turn>,
+pub(super) struct Connection {
+    pub(super) broker: Arc<Broker>,
+    pub(super) routes: Arc<RouteTable>,
+    pub(super) stream: Stream,
+    pub(super) peer: Peer,
+    pub(super) frames: Frames,
+    pub(super) outbox: Outbox,
+    pub(super) pendings: Pendings,
+    pub(super) running: Option<Turn>,
     /// The place in the queue for memory.
-    budget: Queue,
+    pub(super) budget: Queue,
     /// Memory for the request that arrives now.
-    share: Option<Share>,
-    principal: Option<Principal>,
+    pub(super) share: Option<Share>,
+    pub(super) principal: Option<Principal>,
     /// The next frame is a SASL token without a header.
-    expects_token: bool,
-    is_closing: bool,
-    needs_flush: bool,
-    moved_at: Instant,
-    timer: Pin<Box<Sleep>>,
-    idle: Duration,
-    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
-    is_shut_down: bool,
+    pub(super) expects_token: bool,
+    pub(super) is_closing: bool,
+    pub(super) needs_flush: bool,
+    pub(super) moved_at: Instant,
+    pub(super) timer: Pin<Box<Sleep>>,
+    pub(super) idle: Duration,
+    pub(super) shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    pub(super) is_shut_down: bool,
 }
 
 impl Connection {
@@ -299,7 +295,7 @@ impl Connection {
         }
     }
 
-    fn takes_more(&self) -> bool {
+    pub(super) fn takes_more(&self) -> bool {
         let config = &self.broker.config;
         self.pendings.len() < config.max_inflight_requests.max(1)
             && (self.pendings.is_empty() || self.pendings.bytes() < config.max_inflight_bytes)
@@ -312,7 +308,10 @@ impl Connection {
         }
         let stream = Pin::new(&mut self.stream);
         match poll_read_buf(stream, cx, self.frames.room()) {
-            Poll::Pending => Ok(false),
+            Poll::Pending => {
+                self.frames.rest();
+                Ok(false)
+            }
             Poll::Ready(Ok(0)) => {
                 if self.pendings.is_empty() && self.running.is_none() {
                     return Err(End::Closed);
@@ -321,133 +320,13 @@ impl Connection {
                 Ok(true)
             }
             Poll::Ready(Ok(read)) => {
+                self.frames.was_read(read);
                 self.broker.metrics.bytes_in.add(u64::try_from(read).unwrap_or(0));
                 self.moved_at = Instant::now();
                 Ok(true)
             }
             Poll::Ready(Err(error)) => Err(error.into()),
         }
-    }
-
-    /// Cuts requests from what was read.
-    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        let mut moved = false;
-        while self.takes_more() && !self.is_handshaking() {
-            let Some(size) = self.frames.size()? else { break };
-            if size > MAX_CONTROL_BYTES && !self.frames.peek().starts_with(&[0, 0]) {
-                if self.frames.peek().len() < 2 {
-                    break;
-                }
-                self.broker.metrics.refused_requests.add(1);
-                return Err(End::TooLarge(size));
-            }
-            let is_whole = self.frames.has_next()?;
-            if self.share.is_none() && (is_whole || self.frames.needs_share(FREE_BYTES)?) {
-                match self.broker.budget.poll_take(size, &mut self.budget, cx) {
-                    Poll::Ready(share) => self.share = share,
-                    Poll::Pending => break,
-                }
-                if self.share.is_none() {
-                    return Err(End::Closed);
-                }
-                moved = true;
-            }
-            if !is_whole {
-                break;
-            }
-            let (Some(frame), Some(share)) = (self.frames.next()?, self.share.take()) else {
-                break;
-            };
-            moved = true;
-            if let Err(end) = self.take(frame, share) {
-                self.broker.metrics.refused_requests.add(1);
-                return Err(end);
-            }
-        }
-        Ok(moved)
-    }
-
-    /// Queues a request; begins it if it is a Produce that nothing stands before.
-    fn take(&mut self, frame: Bytes, share: Share) -> Result<(), End> {
-        let bytes = frame.len();
-        let read_at = Instant::now();
-        if std::mem::take(&mut self.expects_token) {
-            self.pendings.push(Pending {
-                correlation_id: 0,
-                tagged: false,
-                api_key: TOKEN,
-                is_barrier: true,
-                may_wait: false,
-                work: Work::Token(frame),
-                bytes,
-                share,
-                read_at,
-            });
-            return Ok(());
-        }
-        let (header, body) = frame::parse_header(&frame).map_err(Refusal::from)?;
-        self.broker.metrics.request(header.api_key);
-        let (api, route) = self.served(&header)?;
-        let tagged = api != ApiKey::ApiVersions && api.response_header_version(header.version) > 0;
-        let is_produce = matches!(route.run, Run::Produce);
-        let (is_barrier, may_wait) = (route.is_barrier, route.may_wait);
-        let may_begin = is_produce
-            && !self.pendings.has_barrier()
-            && !self.running.as_ref().is_some_and(|turn| turn.is_barrier);
-        let work = if may_begin {
-            self.check_authenticated(route)?;
-            let begun = self.broker.data.start_produce(header.version, &body);
-            Work::Begun(Box::new(begun.map_err(Refusal::from)?))
-        } else {
-            Work::Request(Request {
-                api,
-                version: header.version,
-                client_id: header.client_id.unwrap_or_default(),
-                body,
-                peer: self.peer.clone(),
-            })
-        };
-        self.pendings.push(Pending {
-            correlation_id: header.correlation_id,
-            tagged,
-            api_key: header.api_key,
-            is_barrier,
-            may_wait,
-            work,
-            bytes,
-            share,
-            read_at,
-        });
-        Ok(())
-    }
-
-    fn served(&self, header: &RequestHeader) -> Result<(ApiKey, &Route), End> {
-        let refused = || End::NotServed(header.api_key, header.version);
-        let api = ApiKey::try_from(header.api_key).map_err(|()| refused())?;
-        let route = self.route(header.api_key).ok_or_else(refused)?;
-        let versions = frame::served_versions(api).ok_or_else(refused)?;
-        // ApiVersions answers an unknown version of itself (KIP-511).
-        if versions.contains(&header.version) || api == ApiKey::ApiVersions {
-            Ok((api, route))
-        } else {
-            Err(refused())
-        }
-    }
-
-    fn route(&self, api_key: i16) -> Option<&Route> {
-        self.routes.get(usize::try_from(api_key).ok()?)?.as_ref()
-    }
-
-    fn check_authenticated(&self, route: &Route) -> Result<(), End> {
-        let may = route.is_open || self.principal.is_some() || !self.broker.auth.is_required();
-        if may { Ok(()) } else { Err(End::NotAuthenticated(route.api)) }
-    }
-
-    /// What the next frame is depends on a handshake or token that isn't through yet.
-    fn is_handshaking(&self) -> bool {
-        let undecided = |key: i16| key == ApiKey::SaslHandshake as i16 || key == TOKEN;
-        self.running.as_ref().is_some_and(|turn| undecided(turn.api_key))
-            || self.pendings.any(|pending| undecided(pending.api_key))
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<Poll<End>, End> {
@@ -481,7 +360,7 @@ impl Connection {
 }
 
 /// Stands for a bare SASL token where an API key is expected.
-const TOKEN: i16 = -1;
+pub(super) const TOKEN: i16 = -1;
 
 fn finish(produce: crate::kafka::data::Produce) -> Running {
     Box::pin(async move {

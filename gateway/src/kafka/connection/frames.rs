@@ -6,6 +6,8 @@ use bytes::{Buf, Bytes, BytesMut};
 const SIZE_BYTES: usize = 4;
 /// What is read at once while nothing is known of the next request.
 const FIRST_READ_BYTES: usize = 2 * 1024;
+/// The most that is read at once, for a client that keeps sending.
+const MAX_READ_BYTES: usize = 256 * 1024;
 /// A request's buffer grows to this size without proof that more comes.
 const FIRST_GROWTH_BYTES: usize = 32 * 1024;
 /// The most that is reserved ahead for a client that has sent requests of that size before.
@@ -29,11 +31,18 @@ pub(super) struct Frames {
     buf: BytesMut,
     max_bytes: usize,
     trusted_bytes: usize,
+    /// What is read beyond the request that is known: follows what reads bring.
+    ahead_bytes: usize,
 }
 
 impl Frames {
     pub(super) fn new(max_bytes: usize) -> Self {
-        Self { buf: BytesMut::new(), max_bytes, trusted_bytes: FIRST_GROWTH_BYTES }
+        Self {
+            buf: BytesMut::new(),
+            max_bytes,
+            trusted_bytes: FIRST_GROWTH_BYTES,
+            ahead_bytes: FIRST_READ_BYTES,
+        }
     }
 
     /// The size of the request that comes next, once it is known.
@@ -81,18 +90,32 @@ impl Frames {
     /// The buffer, with room for the next read.
     pub(super) fn room(&mut self) -> &mut BytesMut {
         let have = self.buf.len();
-        let want = match self.size() {
-            Ok(Some(size)) => {
-                let missing = (SIZE_BYTES + size).saturating_sub(have);
-                // A little more, so that the next request's beginning comes with it.
-                missing.min(have.max(self.trusted_bytes)).saturating_add(FIRST_READ_BYTES)
-            }
-            _ => FIRST_READ_BYTES,
+        let missing = match self.size() {
+            Ok(Some(size)) => (SIZE_BYTES + size).saturating_sub(have),
+            _ => 0,
         };
-        if self.buf.capacity() - have < want.min(FIRST_READ_BYTES) || self.buf.capacity() == have {
+        // A little more than is missing, so that the next requests' beginning comes with it.
+        let want = missing.min(have.max(self.trusted_bytes)) + self.ahead_bytes;
+        if self.buf.capacity() - have < want.min(self.ahead_bytes) {
             self.buf.reserve(want);
         }
         &mut self.buf
+    }
+
+    /// Notes what a read brought: who keeps sending is read in larger pieces.
+    pub(super) fn was_read(&mut self, bytes: usize) {
+        if bytes >= self.ahead_bytes {
+            self.ahead_bytes = (self.ahead_bytes * 2).min(MAX_READ_BYTES);
+        } else if bytes < self.ahead_bytes / 4 {
+            self.ahead_bytes = (self.ahead_bytes / 2).max(FIRST_READ_BYTES);
+        }
+    }
+
+    /// Gives the buffer back while nothing is in it and nothing comes.
+    pub(super) fn rest(&mut self) {
+        if self.buf.is_empty() {
+            self.buf = BytesMut::new();
+        }
     }
 
     #[cfg(test)]
@@ -132,6 +155,7 @@ mod tests {
             let room = buf.capacity() - buf.len();
             assert!(room > 0);
             buf.extend_from_slice(&vec![0; room]);
+            frames.was_read(room);
             sent += room;
             assert!(frames.capacity() <= 4 * sent + 64 * 1024);
         }

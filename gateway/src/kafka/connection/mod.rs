@@ -11,6 +11,7 @@
 
 mod driver;
 mod frames;
+mod intake;
 mod outbox;
 mod pending;
 #[cfg(test)]

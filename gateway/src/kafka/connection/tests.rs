@@ -297,6 +297,14 @@ async fn nothing_but_the_handshake_is_served_before_authentication() {
     assert!(bench.logs.appends().is_empty());
 }
 
+#[tokio::test]
+async fn strangers_send_no_large_requests() {
+    let bench = Bench::with(config(), true).await;
+    let mut client = bench.connect();
+    client.stream.write_all(&[0, 9, 0, 0, 0, 0]).await.expect("sent");
+    assert!(client.closes().await);
+}
+
 fn handshake(mechanism: &'static str) -> SaslHandshakeRequest {
     SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(mechanism))
 }

@@ -102,10 +102,6 @@ impl Groups {
         &self.config
     }
 
-    pub(super) fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -227,6 +223,9 @@ impl Groups {
                     self.write(slot, Write::Save(id, metadata));
                 }
             }
+        }
+        if slot.note_generation(group.generation()) {
+            self.metrics.rebalances.add(1);
         }
         self.weigh(slot, group);
         self.timers.schedule(slot, group.deadline());

@@ -1,7 +1,7 @@
 //! One group in memory: its state machine and its writer's queue.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -21,11 +21,14 @@ pub(super) struct Slot {
     scheduled: AtomicU64,
     /// What it was last found to take.
     bytes: AtomicUsize,
+    /// The generation that it was last found in.
+    generation: AtomicI32,
 }
 
 impl Slot {
     pub(super) fn new(name: &str, group: Group<Reply>) -> Arc<Self> {
         Arc::new(Self {
+            generation: AtomicI32::new(group.generation()),
             name: name.into(),
             group: Mutex::new(group),
             writes: Mutex::default(),
@@ -40,6 +43,11 @@ impl Slot {
 
     pub(super) fn set_scheduled(&self, at: Ms) {
         self.scheduled.store(at, Ordering::Relaxed);
+    }
+
+    /// Notes its generation; whether that is a new one.
+    pub(super) fn note_generation(&self, generation: i32) -> bool {
+        self.generation.swap(generation, Ordering::Relaxed) != generation
     }
 
     /// Notes what it takes; returns what it was thought to take before.

@@ -72,11 +72,7 @@ async fn try_join(
     let groups = &broker.groups;
     let found = groups
         .with(group, creates, |_, state, out| {
-            let before = state.generation();
             state.join(groups.now(), groups.settings(), join, out);
-            if state.generation() != before {
-                groups.metrics().rebalances.add(1);
-            }
         })
         .await?;
     found.ok_or(ResponseError::UnknownMemberId)?;

@@ -1,6 +1,7 @@
 //! The requests about groups.
 
 pub(in crate::kafka) mod membership;
+pub(in crate::kafka) mod offset_delete;
 pub(in crate::kafka) mod offsets;
 pub(in crate::kafka) mod operate;
 #[cfg(test)]
