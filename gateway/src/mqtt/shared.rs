@@ -110,10 +110,9 @@ impl Group {
     ) {
         let mut members = self.members.lock();
         let shard = usize::from(at.shard);
-        let Some(Link::Live { early_from }) = members.links.get(shard).copied() else { return };
+        let Some(link) = members.links.get(shard).copied() else { return };
         let start = members.starts.get(shard).copied().unwrap_or(Start { offset: 0, early: 0 });
-        let pushed_early = at.early.is_some_and(|early| early.alone >= early_from);
-        if at.offset.is_some() == pushed_early
+        if !link.is_due(at)
             || at.offset.is_some_and(|offset| offset < start.offset)
             || at.early.is_some_and(|early| early.number < start.early)
         {
@@ -121,11 +120,10 @@ impl Group {
         }
         let place = (at.shard, at.offset.unwrap_or(0));
         let outcome = self.hand_out(&mut members, place, variants, limits, tally, wake);
-        if let (Outcome::Blocked, Some(cursor), Some(link)) =
-            (outcome, at.offset, members.links.get_mut(shard))
+        if outcome == Outcome::Blocked
+            && let Some(link) = members.links.get_mut(shard)
+            && link.fall_behind(at)
         {
-            let early_seen = at.newest_early.filter(|(_, alone)| *alone >= early_from);
-            *link = Link::Behind { cursor, qos0_from: 0, early_seen: early_seen.map(|it| it.0) };
             self.waits.store(true, Ordering::Release);
         }
     }
@@ -218,7 +216,7 @@ impl Group {
                 let Some(link) = members.links.get_mut(shard) else { return true };
                 let Link::Behind { cursor, early_seen, .. } = *link else { return true };
                 if cursor >= position.next {
-                    *link = position.live();
+                    *link = position.live(early_seen);
                     return true;
                 }
                 (cursor, position.next, early_seen)

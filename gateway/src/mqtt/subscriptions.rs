@@ -47,7 +47,7 @@ impl Broker {
                 return;
             }
             if state.links.is_empty() {
-                state.links = positions.iter_mut().map(|position| position.live()).collect();
+                state.links = positions.iter_mut().map(|position| Link::fresh(position)).collect();
             }
             let old = |request: &Result<Request, Reason>| {
                 request.as_ref().ok().and_then(|it| state.subscriptions.get(&it.filter).cloned())
@@ -170,7 +170,7 @@ impl Broker {
         let group = groups
             .entry(request.filter.clone())
             .or_insert_with(|| {
-                let links = positions.iter_mut().map(|position| position.live()).collect();
+                let links = positions.iter_mut().map(|position| Link::fresh(position)).collect();
                 let group = Group::new(filter, starts.to_vec(), links);
                 self.routes.insert_group(group.clone());
                 self.tasks.spawn(group.clone().run(self.feed.clone()));

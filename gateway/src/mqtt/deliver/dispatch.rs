@@ -141,6 +141,7 @@ impl Round {
                             shard: tail.shard,
                             offset: None,
                             early: Some(early),
+                            key: Some(key),
                             newest_early: None,
                         };
                         self.record(&record, at, now_ms);
@@ -184,7 +185,13 @@ impl Round {
                 }
                 done += 1;
                 let newest_early = position.newest_early();
-                let at = At { shard: tail.shard, offset: Some(offset), early, newest_early };
+                let at = At {
+                    shard: tail.shard,
+                    offset: Some(offset),
+                    early,
+                    key: batch.key,
+                    newest_early,
+                };
                 self.record(&record, at, now_ms);
                 position.next = offset + 1;
             }

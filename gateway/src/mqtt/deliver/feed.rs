@@ -164,9 +164,9 @@ impl Feeder {
             state.online_of(self.number).ok_or(Gone)?;
             let routes = state.routes();
             let Some(link) = state.links.get_mut(shard) else { return Err(Gone) };
-            let Link::Behind { cursor, .. } = link else { return Ok(()) };
+            let Link::Behind { cursor, early_seen, .. } = link else { return Ok(()) };
             if *cursor >= position.next || routes.is_empty() {
-                *link = position.live();
+                *link = position.live(*early_seen);
                 return Ok(());
             }
             let filters = routes.iter().map(|route| &*route.filter);
@@ -276,6 +276,7 @@ impl Feeder {
                     shard: u16::try_from(shard).unwrap_or(u16::MAX),
                     offset: Some(offset),
                     early: None,
+                    key: batch.key,
                     newest_early: None,
                 };
                 let mode = Mode::CatchUp { qos0_from };

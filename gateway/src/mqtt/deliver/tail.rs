@@ -55,19 +55,19 @@ pub(crate) struct Position {
 
 impl Position {
     /// A link that is live from here on. It gets early batches once all that it is still owed are
-    /// committed, so that their order holds.
-    pub(crate) fn live(&mut self) -> Link {
+    /// committed, so that their order holds; those up to `early_seen` it had.
+    pub(crate) fn live(&mut self, early_seen: Option<AppendKey>) -> Link {
         self.newest_early_start = self.next_early;
-        Link::Live { early_from: self.next_early }
+        Link::Live { early_from: self.next_early, early_seen }
     }
 
     /// The same place, for a session that reads by itself.
     pub(crate) fn behind(&self, link: Link) -> Link {
         match link {
-            Link::Live { early_from } => Link::Behind {
+            Link::Live { early_from, early_seen } => Link::Behind {
                 cursor: self.next,
                 qos0_from: 0,
-                early_seen: self.early_seen(early_from),
+                early_seen: self.early_seen(early_from).or(early_seen),
             },
             behind @ Link::Behind { .. } => behind,
         }

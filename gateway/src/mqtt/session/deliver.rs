@@ -6,7 +6,6 @@ use std::sync::Arc;
 use interflow_logstore::AppendKey;
 use smallvec::SmallVec;
 
-use super::link::Link;
 use super::state::State;
 use super::window::{Delivery, Source};
 use crate::mqtt::codec::{AliasForm, QoS, Variant};
@@ -28,7 +27,9 @@ pub(crate) struct At {
     pub(crate) offset: Option<u64>,
     /// The place of its batch among early ones, if it was (or is being) delivered early.
     pub(crate) early: Option<Early>,
-    /// The newest early batch so far.
+    /// The key of its batch.
+    pub(crate) key: Option<AppendKey>,
+    /// The newest early batch so far, and its [`Early::alone`].
     pub(crate) newest_early: Option<(AppendKey, u64)>,
 }
 
@@ -89,15 +90,8 @@ impl State {
         let Some(link) = self.links.get(usize::from(at.shard)).copied() else {
             return Outcome::Taken;
         };
-        match (mode, link) {
-            (Mode::Live, Link::Behind { .. }) => return Outcome::Taken,
-            (Mode::Live, Link::Live { early_from }) => {
-                let pushed_early = at.early.is_some_and(|early| early.alone >= early_from);
-                if at.offset.is_some() == pushed_early {
-                    return Outcome::Taken;
-                }
-            }
-            (Mode::CatchUp { .. }, _) => {}
+        if mode == Mode::Live && !link.is_due(at) {
+            return Outcome::Taken;
         }
         let client_id = variants.message().client_id;
         let mut granted: Option<QoS> = None;
@@ -126,12 +120,11 @@ impl State {
             return Outcome::Taken;
         }
         let outcome = self.offer(qos, retain, ids, source, variants, limits, tally);
-        if let (Outcome::Blocked, Link::Live { early_from }, Some(cursor)) =
-            (outcome, link, at.offset)
+        if outcome == Outcome::Blocked
+            && mode == Mode::Live
             && let Some(link) = self.links.get_mut(usize::from(at.shard))
+            && link.fall_behind(at)
         {
-            let early_seen = at.newest_early.filter(|(_, alone)| *alone >= early_from);
-            *link = Link::Behind { cursor, qos0_from: 0, early_seen: early_seen.map(|it| it.0) };
             return Outcome::Taken;
         }
         outcome

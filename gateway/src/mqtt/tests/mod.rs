@@ -1,3 +1,8 @@
 //! The engine over the fake log: what clients see.
 
+mod bridge;
+mod handover;
 mod publishing;
+mod retaining;
+mod sessions;
+mod sharing;

@@ -1,0 +1,97 @@
+//! Records and messages are one.
+
+use interflow_logstore::{LogClient, LogId, Read};
+
+use super::super::codec::{PublishProperties, QoS, UserPropertiesBuf};
+use super::super::testing::{Got, Rig, SHARDS};
+use crate::records::{BatchBuilder, OpenBatch};
+
+type Header<'a> = (&'a [u8], Option<&'a [u8]>);
+/// Key, value and headers of a record.
+type Parts<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, &'a [Header<'a>]);
+
+#[tokio::test]
+async fn b1_a_publish_is_a_record() {
+    let rig = Rig::new().await;
+    let mut client = rig.client("me").await;
+    let mut user = UserPropertiesBuf::default();
+    for (name, value) in [("a", "1"), ("mqtt.qos", "mine"), ("a", "2")] {
+        user.push(name, value).unwrap();
+    }
+    let properties = PublishProperties {
+        content_type: Some("text"),
+        response_topic: Some("answer"),
+        correlation_data: Some(b"\0"),
+        message_expiry_s: Some(5),
+        user: user.view(),
+        ..Default::default()
+    };
+    client.publish_with("a/b", "payload", QoS::AtLeastOnce, true, properties).await;
+    client.next().await;
+    let log = rig.log_of("a/b");
+    let read = Read { log, offset: 0, max_bytes: 1 << 20, stable_only: true, filter: None };
+    let batch = &rig.log.read(read).await.unwrap().batches[0];
+    let open = OpenBatch::open(&batch.bytes, 0).unwrap();
+    let record = open.records().next().unwrap().unwrap();
+    assert_eq!((record.key, record.value), (Some(&b"a/b"[..]), Some(&b"payload"[..])));
+    assert_eq!(record.timestamp, 1_000_000);
+    let headers: Vec<_> = record.headers.collect();
+    let expected: [Header<'_>; 10] = [
+        (b"mqtt.qos", Some(b"1")),
+        (b"mqtt.retain", Some(b"1")),
+        (b"mqtt.client-id", Some(b"me")),
+        (b"mqtt.expiry", Some(b"1005000")),
+        (b"mqtt.content-type", Some(b"text")),
+        (b"mqtt.response-topic", Some(b"answer")),
+        (b"mqtt.correlation-data", Some(b"\0")),
+        (b"a", Some(b"1")),
+        (b"mqtt.user.mqtt.qos", Some(b"mine")),
+        (b"a", Some(b"2")),
+    ];
+    assert_eq!(headers, expected);
+    let mut subscriber = rig.client("s").await;
+    subscriber.subscribe("a/b", QoS::AtMostOnce).await;
+    assert!(matches!(subscriber.next().await, Got::Publish { expiry_s: Some(5), .. }));
+}
+
+async fn produce(rig: &Rig, log: u64, records: &[Parts<'_>]) {
+    let mut builder = BatchBuilder::new();
+    for (key, value, headers) in records {
+        builder.append(*key, *value, headers.iter().copied(), 0).unwrap();
+    }
+    let built = builder.finish().unwrap();
+    rig.log.produce(LogId(log), built.count, built.bytes).await.unwrap();
+}
+
+#[tokio::test]
+async fn b2_a_record_of_a_kafka_producer_is_a_message_whatever_its_partition() {
+    let rig = Rig::new().await;
+    let mut client = rig.client("c").await;
+    client.subscribe("k/#", QoS::ExactlyOnce).await;
+    for log in 0..SHARDS {
+        let qos: Header<'_> = (b"mqtt.qos", Some(b"2"));
+        produce(
+            &rig,
+            log,
+            &[
+                (None, Some(b"no key"), &[]),
+                (Some(b"a/+"), Some(b"a wildcard"), &[]),
+                (Some(b"\xff"), Some(b"no text"), &[]),
+                (Some(b""), Some(b"empty"), &[]),
+                (Some(b"k/1"), Some(b"default"), &[(b"\xff", None), (b"x", None)]),
+                (Some(b"k/2"), None, &[qos]),
+            ],
+        )
+        .await;
+        let Got::Publish { qos: QoS::AtLeastOnce, payload, .. } = client.next().await else {
+            panic!()
+        };
+        assert_eq!(&payload[..], b"default");
+        let Got::Publish { qos: QoS::ExactlyOnce, payload, .. } = client.next().await else {
+            panic!()
+        };
+        assert_eq!(&payload[..], b"");
+    }
+    assert_eq!(client.sync().await, []);
+    assert_eq!(rig.broker.metrics.skipped_records.get(), 4 * SHARDS);
+}
