@@ -50,6 +50,9 @@ const BORROWS: Memory = Memory { fixed: 4 << 10, per_byte: 16 };
 /// The journal's indexes take little more memory than their bytes; its scan reads a window.
 const JOURNAL: Memory = Memory { fixed: 64 << 10, per_byte: 64 };
 
+/// Every kind of value is decoded; a topic's partitions are listed, up to the most it may have.
+const VALUES: Memory = Memory { fixed: 2 << 20, per_byte: 2 << 10 };
+
 /// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "mqtt_v31", run: mqtt::v31, seeds: mqtt::v31_seeds, memory: BORROWS },
@@ -64,5 +67,11 @@ pub const TARGETS: &[Target] = &[
         run: interflow_logstore::fuzz_journal,
         seeds: interflow_logstore::journal_seeds,
         memory: JOURNAL,
+    },
+    Target {
+        name: "meta_values",
+        run: interflow_meta::fuzz_values,
+        seeds: interflow_meta::value_seeds,
+        memory: VALUES,
     },
 ];

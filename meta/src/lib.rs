@@ -70,6 +70,7 @@ pub use embedded::{
     Backend, EmbeddedOptions, EmbeddedStore, FaultBackend, FaultDisk, FileBackend, MemoryBackend,
     OpenError,
 };
+pub use entities::fuzz::{fuzz_values, value_seeds};
 pub use entities::{
     DEFAULT_TENANT, cluster, groups, logs, nodes, producers, retained, topics, users,
 };

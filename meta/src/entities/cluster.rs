@@ -100,7 +100,7 @@ fn encode_cluster(cluster: &Cluster) -> Bytes {
     })
 }
 
-fn decode_cluster(value: Bytes) -> Result<Cluster, MetaError> {
+pub(super) fn decode_cluster(value: Bytes) -> Result<Cluster, MetaError> {
     let message: proto::Cluster = decode(value, "cluster")?;
     Ok(Cluster {
         id: uuid(&message.id, "cluster")?,

@@ -2,6 +2,7 @@
 //! named for what it does. No key is built anywhere else.
 
 mod codec;
+pub(crate) mod fuzz;
 
 pub mod cluster;
 pub mod groups;

@@ -70,7 +70,7 @@ impl Node {
         })
     }
 
-    fn decode(value: Bytes) -> Result<Self, MetaError> {
+    pub(super) fn decode(value: Bytes) -> Result<Self, MetaError> {
         let message: proto::Node = decode(value, "node")?;
         Ok(Self {
             incarnation: message.incarnation,

@@ -97,7 +97,7 @@ impl User {
         })
     }
 
-    fn decode(value: Bytes) -> Result<Self, MetaError> {
+    pub(super) fn decode(value: Bytes) -> Result<Self, MetaError> {
         let message: proto::User = decode(value, "user")?;
         Ok(Self { password_hash: message.password_hash, changed_ms: message.changed_ms })
     }

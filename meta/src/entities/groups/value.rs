@@ -52,7 +52,7 @@ impl CommittedOffset {
         })
     }
 
-    pub(super) fn decode(value: Bytes) -> Result<Self, MetaError> {
+    pub(in crate::entities) fn decode(value: Bytes) -> Result<Self, MetaError> {
         let message: proto::CommittedOffset = decode(value, "committed offset")?;
         Ok(Self {
             offset: message.offset,
@@ -77,7 +77,7 @@ impl GroupMetadata {
         })
     }
 
-    pub(super) fn decode(value: Bytes) -> Result<Self, MetaError> {
+    pub(in crate::entities) fn decode(value: Bytes) -> Result<Self, MetaError> {
         let message: proto::Group = decode(value, "group")?;
         Ok(Self {
             generation: message.generation,

@@ -158,7 +158,7 @@ impl ClosedSegment {
         })
     }
 
-    pub(super) fn decode(base: Offset, value: Bytes) -> Result<Self, MetaError> {
+    pub(in crate::entities) fn decode(base: Offset, value: Bytes) -> Result<Self, MetaError> {
         let message: proto::ClosedSegment = decode(value, "segment")?;
         Ok(Self {
             epoch: Epoch(message.epoch),
@@ -207,7 +207,7 @@ impl LogHead {
         encode(&self.to_message())
     }
 
-    pub(super) fn decode(value: Bytes) -> Result<Self, MetaError> {
+    pub(in crate::entities) fn decode(value: Bytes) -> Result<Self, MetaError> {
         let message: proto::LogHead = decode(value, "log")?;
         let (Some(open), Some(policy)) = (message.open, message.policy) else {
             return Err(corrupt("log", "a head without open segment or policy"));

@@ -21,7 +21,7 @@ use crate::error::MetaError;
 use crate::store::KeyRange;
 use crate::transaction::{RangeOptions, Transaction};
 pub use matching::{MatchPage, MatchQuery, matching};
-use value::Row;
+pub(super) use value::Row;
 pub use value::{RetainedMessage, RetainedVersion};
 
 /// Bodies up to this size lie in their row, in bytes.

@@ -39,7 +39,7 @@ pub struct RetainedMessage {
 
 /// What a topic's row says.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Row {
+pub(in crate::entities) struct Row {
     pub(super) version: RetainedVersion,
     pub(super) cleared: bool,
     pub(super) qos: u8,
@@ -107,7 +107,7 @@ impl Row {
         })
     }
 
-    pub(super) fn decode(value: Bytes) -> Result<Self, MetaError> {
+    pub(in crate::entities) fn decode(value: Bytes) -> Result<Self, MetaError> {
         let message: proto::Retained = decode(value, "retained")?;
         Ok(Self {
             version: RetainedVersion {

@@ -45,7 +45,7 @@ impl Topic {
         })
     }
 
-    pub(super) fn decode(name: &str, value: Bytes) -> Result<Self, MetaError> {
+    pub(in crate::entities) fn decode(name: &str, value: Bytes) -> Result<Self, MetaError> {
         let message: proto::Topic = decode(value, "topic")?;
         let count: u64 = message.logs.iter().map(|run| u64::from(run.count)).sum();
         if count > u64::from(MAX_PARTITIONS) {
