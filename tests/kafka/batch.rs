@@ -124,10 +124,14 @@ pub(crate) fn records(mut data: &[u8]) -> Vec<Record> {
         assert_eq!(one[16], 2, "magic");
         assert_eq!(crc(&one[21..], 0x82F6_3B78).to_be_bytes(), one[17..21], "CRC-32C");
         let attributes = i16::from_be_bytes(one[21..23].try_into().unwrap());
-        assert_eq!(attributes & 7, 0, "not compressed");
+        let unpacked = match attributes & 7 {
+            0 => one[61..].to_vec(),
+            1 => unstored_gzip(&one[61..]).to_vec(),
+            other => panic!("codec {other}"),
+        };
         let (offset, base, max) = (at64(0), at64(27), at64(35));
         let count = i32::from_be_bytes(one[57..61].try_into().unwrap());
-        let mut body = &one[61..];
+        let mut body = &unpacked[..];
         for _ in 0..count {
             let _length = unzigzag(&mut body);
             body = &body[1..];
@@ -209,4 +213,10 @@ fn stored_gzip(data: &[u8]) -> Vec<u8> {
     out.extend(crc(data, 0xEDB8_8320).to_le_bytes());
     out.extend(u32::from(n).to_le_bytes());
     out
+}
+
+/// What [`stored_gzip`] packed.
+fn unstored_gzip(data: &[u8]) -> &[u8] {
+    let n = usize::from(u16::from_le_bytes([data[11], data[12]]));
+    &data[15..15 + n]
 }

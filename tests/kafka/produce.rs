@@ -13,6 +13,7 @@ fn texts(records: &[Record]) -> Vec<&str> {
 
 fn producer_id(kafka: &mut Kafka) -> (i64, i16) {
     let request = InitProducerIdRequest::default()
+        .with_transactional_id(None)
         .with_transaction_timeout_ms(60_000)
         .with_producer_id(ProducerId(-1))
         .with_producer_epoch(-1);

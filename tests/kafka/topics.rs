@@ -147,8 +147,10 @@ fn k14a_altered_configs_show() {
     };
     assert_eq!(kafka.call(&alter("retention.ms", "12345678"), 1).responses[0].error_code, 0);
     assert_eq!(kafka.call(&alter("no.such.config", "1"), 1).responses[0].error_code, 40);
-    let resource =
-        DescribeConfigsResource::default().with_resource_type(2).with_resource_name(text(&topic));
+    let resource = DescribeConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text(&topic))
+        .with_configuration_keys(None);
     let ask = DescribeConfigsRequest::default().with_resources(vec![resource]);
     let answer = kafka.call(&ask, 4);
     let found = answer.results[0].configs.iter().find(|c| &*c.name == "retention.ms").unwrap();
