@@ -7,6 +7,8 @@ use hashbrown::HashMap;
 use interflow_logstore::{LogClient, LogError, LogId, LogObserver, Observation};
 use interflow_meta::{Meta, MetaError, producers};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -82,6 +84,9 @@ pub struct Broker {
     pub(crate) groups: Mutex<HashMap<Arc<str>, Arc<Group>, RandomState>>,
     pub(crate) timers: Arc<Timers>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) started: Instant,
+    /// Somebody subscribed to `$SYS` topics.
+    pub(crate) sys_asked: Notify,
     /// No new connections, and those that are end.
     pub(crate) stop: CancellationToken,
     shards: Box<[Shard]>,
@@ -170,6 +175,8 @@ impl Broker {
             groups: Mutex::default(),
             timers: Arc::default(),
             tasks: TaskTracker::new(),
+            started: Instant::now(),
+            sys_asked: Notify::new(),
             stop: CancellationToken::new(),
             shards,
             end: CancellationToken::new(),
@@ -197,6 +204,15 @@ impl Broker {
         }
         let (retained, end) = (self.retained.clone(), self.end.clone());
         self.tasks.spawn(async move { retained.run(end).await });
+        if self.config.sys_interval_s > 0 {
+            let (broker, end) = (self.clone(), self.end.clone());
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    () = broker.run_sys() => {}
+                    () = end.cancelled() => {}
+                }
+            });
+        }
         let (broker, end) = (Arc::downgrade(self), self.end.clone());
         let timers = self.timers.clone();
         self.tasks.spawn(async move {

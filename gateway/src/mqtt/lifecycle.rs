@@ -1,6 +1,7 @@
 //! How sessions begin, change hands and end, with their wills.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
@@ -26,6 +27,9 @@ pub(crate) struct Accepted {
 /// All tails, locked in their order: no delivery is under way.
 pub(crate) type Positions<'a> = SmallVec<[MutexGuard<'a, Position>; 16]>;
 
+/// How long a connection may take to handle what it has read, when another takes its session.
+const DISPLACE: Duration = Duration::from_millis(500);
+
 /// What is left to do after the locks are free.
 #[derive(Default)]
 struct After {
@@ -36,6 +40,17 @@ struct After {
 impl Broker {
     pub(crate) fn positions(&self) -> Positions<'_> {
         self.feed.tails.iter().map(|tail| tail.position()).collect()
+    }
+
+    /// Ends the connection that a client has already, once what it sent was handled.
+    pub(crate) async fn displace(&self, client_id: &str) {
+        let Some(session) = self.registry.get(client_id) else { return };
+        let old = session.lock().online.as_ref().map(|online| online.connection.clone());
+        if let Some(old) = old {
+            old.close(Reason::SessionTakenOver);
+            // One that can't go on now doesn't hold up its successor for long.
+            let _ = tokio::time::timeout(DISPLACE, old.drained()).await;
+        }
     }
 
     /// Gives an accepted CONNECT its session, takes that from an older connection if need be, and

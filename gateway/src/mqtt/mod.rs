@@ -24,6 +24,7 @@ mod routes;
 mod session;
 mod shared;
 mod subscriptions;
+mod sys;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::codec::{Reason, RetainHandling, SubscriptionOptions};
 use super::routes::{Route, Start, Subscribed};
 use super::session::{Link, Online, Scan, Session};
 use super::shared::Group;
+use super::sys;
 
 /// A filter of a SUBSCRIBE that may be granted.
 #[derive(Clone, Debug)]
@@ -88,6 +89,9 @@ impl Broker {
                             starts: old.unwrap_or_else(|| starts.clone()),
                         });
                         self.routes.insert(route.clone());
+                        if sys::is_asked_by(&route.filter) {
+                            self.sys_asked.notify_one();
+                        }
                         let wants_retained = match request.options.retain_handling {
                             RetainHandling::Always => true,
                             RetainHandling::IfNew => is_new,
@@ -136,9 +140,18 @@ impl Broker {
         let fresh: Arc<[u64]> = starts.iter().map(|start| start.offset).collect();
         let Some(online) = state.online_of(number) else { return };
         answer(online, &reasons);
+        let mut asked = Vec::new();
         for (route, is_new) in scans {
+            if sys::is_asked_by(&route.filter) {
+                asked.push(route.clone());
+            }
             let below = if is_new { fresh.clone() } else { places.clone() };
             online.scans.push_back(Scan { route, below });
+        }
+        drop(state);
+        drop(positions);
+        for route in asked {
+            self.send_sys(session, &route);
         }
     }
 

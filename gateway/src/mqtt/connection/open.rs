@@ -43,6 +43,7 @@ pub(crate) async fn serve(broker: Arc<Broker>, stream: Stream, peer: Peer) {
         Some(core) => {
             let mut connection = Connection { core, wire };
             let close = connection.run().await;
+            connection.core.shared.set_drained();
             Box::pin(finish(connection, close)).await;
         }
         None => Box::pin(bye(&mut wire)).await,
@@ -60,7 +61,11 @@ async fn open(broker: &Arc<Broker>, wire: &mut Wire, peer: &Peer) -> Option<Core
         Err(refused) => {
             broker.metrics.connects_refused.inc();
             if let Some(version) = refused.answer {
-                let diagnostics = Diagnostics::reason(refused.error.what);
+                // A client of another version may not be able to read more than the code.
+                let diagnostics = match refused.error.reason {
+                    Reason::UnsupportedProtocolVersion => Diagnostics::default(),
+                    _ => Diagnostics::reason(refused.error.what),
+                };
                 let answer = ConnAck { diagnostics, ..ConnAck::new(refused.error.reason) };
                 write_connack(wire, &answer, &Receiver::new(version));
             }
@@ -73,6 +78,7 @@ async fn open(broker: &Arc<Broker>, wire: &mut Wire, peer: &Peer) -> Option<Core
         write_connack(wire, &ConnAck::new(reason), &connect.receiver());
         return None;
     }
+    broker.displace(connect.client_id).await;
     let shared = ConnShared::new();
     let Accepted { session, number, keep_alive_s } = broker.accept(&connect, shared.clone());
     let (receiver, expiry_s) = (connect.receiver(), connect.session_expiry_s);
@@ -140,7 +146,10 @@ async fn finish(mut connection: Connection, close: Close) {
     // Acknowledgements that are ready go out before the end.
     core.take_output(wire);
     let with_will = close != Close::Disconnected { with_will: false };
-    core.broker.leave(&core.session, core.number, with_will);
+    let is_taken_over = close == Close::Ended(Reason::SessionTakenOver);
+    if !is_taken_over {
+        core.broker.leave(&core.session, core.number, with_will);
+    }
     let disconnect = match close {
         Close::Lost | Close::Disconnected { .. } => None,
         Close::Broken(error) => {
@@ -164,6 +173,10 @@ async fn finish(mut connection: Connection, close: Close) {
         return;
     }
     bye(wire).await;
+    if is_taken_over {
+        // If whoever displaced it went away before it took the session.
+        core.broker.leave(&core.session, core.number, true);
+    }
 }
 
 /// Writes what is left, ends the writing side, and waits for the client to end its own: closing

@@ -129,6 +129,8 @@ impl Connection {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
         self.core.shared.register(cx.waker());
         if let Some(reason) = self.core.shared.closing() {
+            // What the client sent before counts: acknowledgements above all.
+            let _ = self.poll_input(cx);
             return Poll::Ready(Close::Ended(reason));
         }
         if let Some(keep_alive) = &mut self.core.keep_alive

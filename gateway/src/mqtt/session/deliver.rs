@@ -180,7 +180,9 @@ impl State {
             QoS::AtMostOnce => None,
             qos => {
                 let delivery = Delivery { outgoing: outgoing.clone(), source };
-                self.window(qos).push(delivery)
+                self.sent += 1;
+                let order = self.sent;
+                self.window(qos).push(delivery, order)
             }
         };
         let Some(online) = self.online.as_deref_mut() else { return Outcome::Blocked };
@@ -212,16 +214,20 @@ impl State {
     /// then what is pending.
     pub(crate) fn pump(&mut self, limits: Limits, now_ms: i64, tally: &mut Tally) {
         let Some(online) = self.online.as_deref_mut() else { return };
-        for window in [&mut self.qos1, &mut self.qos2] {
-            if online.to_send_again == 0 {
+        // In the original order, whatever the QoS [MQTT-4.6.0-1].
+        while online.to_send_again > 0 && online.outstanding < online.quota {
+            let is_qos1 = match (self.qos1.next_again(), self.qos2.next_again()) {
+                (Some(one), Some(two)) => one < two,
+                (one, _) => one.is_some(),
+            };
+            let window = if is_qos1 { &mut self.qos1 } else { &mut self.qos2 };
+            let Some((id, delivery)) = window.send_again() else {
+                online.to_send_again = 0;
                 break;
-            }
-            let room = online.quota.saturating_sub(online.outstanding);
-            let sent = window.send_again(room, |id, delivery| {
-                online.publish(&delivery.outgoing, Some(id), true, None, now_ms);
-            });
-            online.outstanding += sent;
-            online.to_send_again -= sent;
+            };
+            online.publish(&delivery.outgoing, Some(id), true, None, now_ms);
+            online.outstanding += 1;
+            online.to_send_again -= 1;
         }
         if online.to_send_again > 0 {
             return;
@@ -244,7 +250,8 @@ impl State {
                 continue;
             }
             let outgoing = delivery.outgoing.clone();
-            let id = window.push(delivery);
+            self.sent += 1;
+            let id = window.push(delivery, self.sent);
             online.outstanding += 1;
             tally.deliver(qos);
             online.publish(&outgoing, id, false, None, now_ms);

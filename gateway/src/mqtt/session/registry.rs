@@ -30,6 +30,11 @@ impl Registry {
         (session, false)
     }
 
+    /// The session of that client.
+    pub(crate) fn get(&self, client_id: &str) -> Option<Arc<Session>> {
+        self.sessions.lock().get(client_id).cloned()
+    }
+
     /// Whether a client of that identifier has a session.
     pub(crate) fn contains(&self, client_id: &str) -> bool {
         self.sessions.lock().contains_key(client_id)

@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) links: Box<[Link]>,
     pub(crate) qos1: Window,
     pub(crate) qos2: Window,
+    /// QoS 1 and 2 messages that were ever sent.
+    pub(crate) sent: u64,
     /// QoS 1 and 2 messages that wait for quota, in the order of their logs.
     pub(crate) pending: VecDeque<Delivery>,
     pub(crate) pending_bytes: usize,
@@ -57,6 +59,7 @@ impl Default for State {
             links: Box::default(),
             qos1: Window::qos1(),
             qos2: Window::qos2(),
+            sent: 0,
             pending: VecDeque::new(),
             pending_bytes: 0,
             received: HashMap::default(),

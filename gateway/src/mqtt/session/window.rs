@@ -28,7 +28,7 @@ pub(crate) struct Delivery {
 #[derive(Debug)]
 enum Phase {
     /// PUBLISH was sent (or is to be sent again, if `again`).
-    Sent { delivery: Delivery, again: bool },
+    Sent { delivery: Delivery, order: u64, again: bool },
     /// PUBREC came; PUBREL was sent. The number orders the PUBRELs.
     Released(u64),
     /// Completed, behind one that isn't.
@@ -87,10 +87,11 @@ impl Window {
     }
 
     /// Adds a message that is being sent; `None` if it has no room.
-    pub(crate) fn push(&mut self, delivery: Delivery) -> Option<PacketId> {
+    /// `order` rises with each message of the session.
+    pub(crate) fn push(&mut self, delivery: Delivery, order: u64) -> Option<PacketId> {
         let id = self.free_id()?;
         self.next_id = if self.next_id + 1 == HALF { 0 } else { self.next_id + 1 };
-        self.entries.push_back(Entry { id, phase: Phase::Sent { delivery, again: false } });
+        self.entries.push_back(Entry { id, phase: Phase::Sent { delivery, order, again: false } });
         self.live += 1;
         Some(id)
     }
@@ -161,26 +162,23 @@ impl Window {
         released.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Calls `send` with what is to be sent again, in the original order, at most `max` of them.
-    pub(crate) fn send_again(
-        &mut self,
-        max: usize,
-        mut send: impl FnMut(PacketId, &Delivery),
-    ) -> usize {
-        let mut sent = 0;
-        for entry in &mut self.entries {
-            if sent == max {
-                break;
-            }
-            if let Phase::Sent { delivery, again } = &mut entry.phase
-                && *again
-            {
+    /// The order of the oldest message that is to be sent again.
+    pub(crate) fn next_again(&self) -> Option<u64> {
+        self.entries.iter().find_map(|entry| match entry.phase {
+            Phase::Sent { order, again: true, .. } => Some(order),
+            _ => None,
+        })
+    }
+
+    /// The oldest message that is to be sent again: it is, from here on.
+    pub(crate) fn send_again(&mut self) -> Option<(PacketId, &Delivery)> {
+        self.entries.iter_mut().find_map(|entry| match &mut entry.phase {
+            Phase::Sent { delivery, again, .. } if *again => {
                 *again = false;
-                sent += 1;
-                send(entry.id, delivery);
+                Some((entry.id, &*delivery))
             }
-        }
-        sent
+            _ => None,
+        })
     }
 
     /// Takes out everything: the session ends. Returns what was never acknowledged, in order.
