@@ -57,7 +57,10 @@ fn read(kafka: &mut Kafka, topic: &str, partition: i32) -> Result<BTreeMap<i64, 
             .next()
             .ok_or("no partition in the answer")?;
         if data.error_code != 0 {
-            return Err(format!("fetch {topic}-{partition} at {offset}: {}", data.error_code));
+            return Err(format!(
+                "fetch {topic}-{partition} at {offset}: error {}, the log is {}..{}",
+                data.error_code, data.log_start_offset, data.high_watermark
+            ));
         }
         let mut records = data.records.unwrap_or_default();
         while records.has_remaining() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::{self, Sender};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::indexmap::IndexMap;
@@ -152,7 +152,9 @@ fn produce(load: &Load, tell: &Sender<()>, seen: &mut Acknowledged) -> io::Resul
     let durability = if load.is_early { "volatile" } else { "durable" };
     create_topic(&mut client, TOPIC, PARTITIONS, durability)?;
     seen.topics.insert(TOPIC.to_owned());
-    let request = InitProducerIdRequest::default().with_transaction_timeout_ms(60_000);
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(None)
+        .with_transaction_timeout_ms(60_000);
     let producer = client.call(4, &request)?;
     assert_eq!(producer.error_code, 0, "InitProducerId");
     let mut sequences = [0i32; PARTITIONS as usize];
@@ -198,7 +200,7 @@ fn batch(values: &[String], producer_id: i64, producer_epoch: i16, sequence: i32
             timestamp_type: TimestampType::Creation,
             offset: i64::from(n),
             sequence: sequence + n,
-            timestamp: 1_700_000_000_000,
+            timestamp: now_ms(),
             key: None,
             value: Some(value.clone().into()),
             headers: IndexMap::new(),
@@ -208,6 +210,12 @@ fn batch(values: &[String], producer_id: i64, producer_epoch: i16, sequence: i32
     let options = RecordEncodeOptions { version: 2, compression: Compression::None };
     RecordBatchEncoder::encode(&mut out, &records, &options).expect("a batch");
     out.freeze()
+}
+
+/// Retention goes by the records' own time.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis() as i64
 }
 
 fn request_of(partition: i32, records: Bytes) -> ProduceRequest {
