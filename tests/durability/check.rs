@@ -64,13 +64,15 @@ fn read(kafka: &mut Kafka, topic: &str, partition: i32) -> Result<BTreeMap<i64, 
         }
         let mut records = data.records.unwrap_or_default();
         while records.has_remaining() {
+            // An empty batch bridges offsets that have no records.
+            let (base, last_delta) = (i64_at(&records, 0), i32_at(&records, 23));
+            offset = base + i64::from(last_delta) + 1;
             let batch = RecordBatchDecoder::decode(&mut records)
                 .map_err(|error| format!("{topic}-{partition} at {offset}: {error}"))?;
             for record in batch.records {
                 let text = |bytes: Option<bytes::Bytes>| {
                     String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
                 };
-                offset = record.offset + 1;
                 found.insert(
                     record.offset,
                     Found { key: text(record.key), value: text(record.value) },
@@ -81,6 +83,14 @@ fn read(kafka: &mut Kafka, topic: &str, partition: i32) -> Result<BTreeMap<i64, 
             return Ok(found);
         }
     }
+}
+
+fn i64_at(batch: &[u8], at: usize) -> i64 {
+    i64::from_be_bytes(batch[at..at + 8].try_into().expect("eight bytes"))
+}
+
+fn i32_at(batch: &[u8], at: usize) -> i32 {
+    i32::from_be_bytes(batch[at..at + 4].try_into().expect("four bytes"))
 }
 
 fn published(kafka: &mut Kafka, all: &Acknowledged) -> Result<(), String> {

@@ -156,7 +156,9 @@ fn produce(load: &Load, tell: &Sender<()>, seen: &mut Acknowledged) -> io::Resul
         .with_transactional_id(None)
         .with_transaction_timeout_ms(60_000);
     let producer = client.call(4, &request)?;
-    assert_eq!(producer.error_code, 0, "InitProducerId");
+    if producer.error_code != 0 {
+        return Err(io::Error::other(format!("InitProducerId: {}", producer.error_code)));
+    }
     let mut sequences = [0i32; PARTITIONS as usize];
     let mut in_flight = std::collections::VecDeque::new();
     for n in 0u64.. {
