@@ -72,7 +72,7 @@ pub use embedded::{
 };
 pub use entities::fuzz::{fuzz_values, value_seeds};
 pub use entities::{
-    DEFAULT_TENANT, cluster, groups, logs, nodes, producers, retained, topics, users,
+    DEFAULT_TENANT, cluster, groups, logs, materialised, nodes, producers, retained, topics, users,
 };
 pub use env::{Clock, Env, Random, SystemClock, SystemRandom};
 pub use error::{MetaError, TransactError};

@@ -19,7 +19,7 @@ use super::connection;
 use super::deliver::{DispatchParts, FeedParts, Tail, dispatch};
 use super::metrics::MqttMetrics;
 use super::publish::{Writer, WriterLimits, WriterParts};
-use super::retained::Retained;
+use super::retained::{GatePass, Retained};
 use super::routes::Routes;
 use super::session::{Limits, Registry};
 use super::shared::Group;
@@ -151,6 +151,7 @@ impl Broker {
             metrics: metrics.clone(),
             clock: clock.clone(),
             limits,
+            own_producers: writer_parts.producers,
             read_bytes: config.read_bytes,
             max_decompressed_bytes: config.max_decompressed_bytes,
         };
@@ -170,7 +171,7 @@ impl Broker {
                 retained: retained.clone(),
                 tails: tails.clone(),
             },
-            retained,
+            retained: retained.clone(),
             registry: Registry::default(),
             groups: Mutex::default(),
             timers: Arc::default(),
@@ -184,21 +185,28 @@ impl Broker {
             observations: Mutex::default(),
             config,
         });
+        let mut replays = Vec::new();
         for tail in tails.iter() {
             let bounds = log.bounds(tail.log).await?;
-            tail.begin(bounds);
+            let from = retained.position(tail.log, bounds.stable).await?;
+            // Whoever asks for retained messages waits for those that are still to be found.
+            let replay = (from < bounds.stable).then(|| (bounds.stable, retained.enter()));
+            tail.begin(bounds, from);
+            replays.push(replay);
             let observer: Arc<dyn LogObserver> = tail.clone();
             let observation = log.observe(tail.log, observer).await?;
             broker.observations.lock().push(observation);
         }
-        broker.spawn_tasks();
+        broker.spawn_tasks(replays);
         Ok(broker)
     }
 
-    fn spawn_tasks(self: &Arc<Self>) {
-        for shard in &self.shards {
+    fn spawn_tasks(self: &Arc<Self>, replays: Vec<Option<(u64, GatePass)>>) {
+        for (shard, replay) in self.shards.iter().zip(replays) {
             let parts = self.feed.dispatch.clone();
-            self.tasks.spawn(dispatch(parts, shard.tail.clone(), self.end.clone()));
+            let (tail, retained, end) =
+                (shard.tail.clone(), self.retained.clone(), self.end.clone());
+            self.tasks.spawn(dispatch(parts, tail, retained, replay, end));
             let (writer, end) = (shard.writer.clone(), self.end.clone());
             self.tasks.spawn(async move { writer.run(end).await });
         }
@@ -256,6 +264,11 @@ impl Broker {
         }
         self.tasks.close();
         self.tasks.wait().await;
+        let positions: Vec<_> =
+            self.feed.tails.iter().map(|tail| (tail.log, tail.position().next)).collect();
+        if let Err(error) = self.retained.save(&positions).await {
+            tracing::warn!(%error, "the next start will look for retained messages again");
+        }
         self.observations.lock().clear();
     }
 

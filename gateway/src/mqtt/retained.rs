@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use hashbrown::HashMap;
 use interflow_logstore::LogId;
 use interflow_meta::retained::{self, MatchPage, MatchQuery, RetainedMessage, RetainedVersion};
-use interflow_meta::{DEFAULT_TENANT, Meta, MetaError};
+use interflow_meta::{DEFAULT_TENANT, Meta, MetaError, materialised};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,17 @@ pub(crate) struct Committed {
     pub(crate) base_offset: u64,
     pub(crate) batch: Bytes,
     pub(crate) records: Vec<RetainedRecord>,
+}
+
+/// What a log's dispatcher saw of other producers' records.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) log: LogId,
+    /// It saw everything below.
+    pub(crate) until: u64,
+    /// By topic.
+    pub(crate) updates: Vec<(String, Update)>,
+    pub(crate) pass: GatePass,
 }
 
 /// A retained publish that is under way.
@@ -119,10 +130,18 @@ impl Gate {
 }
 
 /// One topic's latest update.
-struct Update {
+#[derive(Debug)]
+pub(crate) struct Update {
     version: RetainedVersion,
     /// `None` clears it.
     message: Option<RetainedMessage>,
+}
+
+/// What waits to be written.
+#[derive(Debug, Default)]
+struct Jobs {
+    committed: Vec<Committed>,
+    seen: Vec<Seen>,
 }
 
 /// The retained messages.
@@ -131,7 +150,7 @@ pub(crate) struct Retained {
     clock: Arc<dyn WallClock>,
     metrics: Arc<MqttMetrics>,
     gate: Arc<Gate>,
-    queue: Mutex<Vec<Committed>>,
+    queue: Mutex<Jobs>,
     work: Notify,
 }
 
@@ -152,6 +171,11 @@ impl Retained {
         self.gate.enter()
     }
 
+    /// A retained publish is neither refused nor written yet.
+    pub(crate) fn is_under_way(&self) -> bool {
+        !self.gate.rounds.lock().under_way.is_empty()
+    }
+
     /// Waits until all retained publishes accepted so far are committed and retained (or refused);
     /// `None` if there are none.
     pub(crate) fn settled(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
@@ -162,8 +186,42 @@ impl Retained {
 
     /// Records were committed that set or clear retained messages.
     pub(crate) fn committed(&self, committed: Committed) {
-        self.queue.lock().push(committed);
+        self.queue.lock().committed.push(committed);
         self.work.notify_one();
+    }
+
+    /// A dispatcher saw records that others than this broker wrote.
+    pub(crate) fn seen(&self, seen: Seen) {
+        self.queue.lock().seen.push(seen);
+        self.work.notify_one();
+    }
+
+    /// From where a log's records are to be looked at; nothing before `committed` if it was never
+    /// looked at.
+    pub(crate) async fn position(&self, log: LogId, committed: u64) -> Result<u64, MetaError> {
+        self.meta
+            .transact(|tx| async move {
+                match materialised::get(&tx, log).await? {
+                    Some(position) => Ok(position.min(committed)),
+                    None => {
+                        materialised::advance(&tx, log, committed).await?;
+                        Ok(committed)
+                    }
+                }
+            })
+            .await
+    }
+
+    /// Everything below these offsets of their logs is retained.
+    pub(crate) async fn save(&self, positions: &[(LogId, u64)]) -> Result<(), MetaError> {
+        self.meta
+            .transact(|tx| async move {
+                for (log, position) in positions {
+                    materialised::advance(&tx, *log, *position).await?;
+                }
+                Ok(())
+            })
+            .await
     }
 
     /// One page of the messages that match `filter`.
@@ -185,7 +243,7 @@ impl Retained {
         sweep.tick().await;
         loop {
             let jobs = std::mem::take(&mut *self.queue.lock());
-            if !jobs.is_empty() {
+            if !jobs.committed.is_empty() || !jobs.seen.is_empty() {
                 self.write(jobs).await;
                 continue;
             }
@@ -197,10 +255,15 @@ impl Retained {
         }
     }
 
-    async fn write(&self, jobs: Vec<Committed>) {
+    async fn write(&self, mut jobs: Jobs) {
         let mut updates: HashMap<String, Update, RandomState> = HashMap::default();
-        for job in &jobs {
+        for job in &jobs.committed {
             collect(job, &mut updates);
+        }
+        for (topic, update) in
+            jobs.seen.iter_mut().flat_map(|seen| std::mem::take(&mut seen.updates))
+        {
+            add(&mut updates, topic, update);
         }
         let mut reason = Reason::Success;
         let mut updates: Vec<_> = updates.into_iter().collect();
@@ -219,7 +282,14 @@ impl Retained {
             self.metrics.retained_writes.add(updates.len() as u64);
             updates = rest;
         }
-        for job in jobs {
+        if reason == Reason::Success && !jobs.seen.is_empty() {
+            let positions: Vec<_> = jobs.seen.iter().map(|seen| (seen.log, seen.until)).collect();
+            if let Err(error) = self.save(&positions).await {
+                tracing::error!(%error, "the position of retained messages could not be written");
+            }
+        }
+        jobs.seen.into_iter().for_each(|seen| drop(seen.pass));
+        for job in jobs.committed {
             let (completions, passes): (Vec<_>, Vec<_>) =
                 job.records.into_iter().map(|record| (record.completion, record.pass)).unzip();
             drop(passes);
@@ -289,21 +359,27 @@ fn collect(job: &Committed, updates: &mut HashMap<String, Update, RandomState>) 
             log: job.log,
             offset: job.base_offset + u64::from(record.offset_delta),
         };
-        if let Some((topic, update)) = update(&record, version, &mut user)
-            && updates.get(&topic).is_none_or(|known| known.version < version)
-        {
-            updates.insert(topic, update);
+        let updated = Message::decode(&record, &mut user)
+            .and_then(|message| update(&record, &message, version));
+        if let Some((topic, update)) = updated {
+            add(updates, topic, update);
         }
     }
 }
 
+/// The later version of a topic stays.
+fn add(updates: &mut HashMap<String, Update, RandomState>, topic: String, update: Update) {
+    if updates.get(&topic).is_none_or(|known| known.version < update.version) {
+        updates.insert(topic, update);
+    }
+}
+
 /// What a record does to the retained message of its topic.
-fn update(
+pub(crate) fn update(
     record: &Record<'_>,
+    message: &Message<'_>,
     version: RetainedVersion,
-    user: &mut UserPropertiesBuf,
 ) -> Option<(String, Update)> {
-    let message = Message::decode(record, user)?;
     let topic = message.topic.to_owned();
     if message.payload.is_empty() {
         return Some((topic, Update { version, message: None }));

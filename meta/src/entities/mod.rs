@@ -7,6 +7,7 @@ pub(crate) mod fuzz;
 pub mod cluster;
 pub mod groups;
 pub mod logs;
+pub mod materialised;
 pub mod nodes;
 pub mod producers;
 pub mod retained;

@@ -41,20 +41,23 @@ impl Core {
         let (session, number, id) = (self.session.clone(), self.number, subscribe.packet_id);
         // Retained messages that were accepted before are to be there when they are looked for.
         self.flush_publishes();
-        let settled = if wants_retained { self.broker.retained.settled() } else { None };
-        match settled {
-            None => {
-                answer(&broker, &session, number, id, requests);
-                Ok(Flow::Next)
-            }
-            Some(settled) => {
-                self.job = Some(Box::pin(async move {
-                    settled.await;
-                    answer(&broker, &session, number, id, requests);
-                }));
-                Ok(Flow::Pause)
-            }
+        let is_settled = !wants_retained
+            || (broker.feed.tails.iter().all(|tail| tail.is_even())
+                && !broker.retained.is_under_way());
+        if is_settled {
+            answer(&broker, &session, number, id, requests);
+            return Ok(Flow::Next);
         }
+        self.job = Some(Box::pin(async move {
+            for tail in broker.feed.tails.iter() {
+                tail.reached(tail.committed()).await;
+            }
+            if let Some(settled) = broker.retained.settled() {
+                settled.await;
+            }
+            answer(&broker, &session, number, id, requests);
+        }));
+        Ok(Flow::Pause)
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use interflow_logstore::{AppendKind, EarlyBatch, LogClient, Read, ReadError, StoredBatch};
+use interflow_meta::retained::RetainedVersion;
 use smallvec::SmallVec;
 use tokio_util::sync::CancellationToken;
 
@@ -14,10 +15,11 @@ use crate::mqtt::clock::WallClock;
 use crate::mqtt::codec::{QoS, UserPropertiesBuf};
 use crate::mqtt::connection::ConnShared;
 use crate::mqtt::metrics::MqttMetrics;
+use crate::mqtt::retained::{GatePass, Retained, Seen, Update, update};
 use crate::mqtt::routes::{Route, Routes};
 use crate::mqtt::session::{At, Limits, Mode, Tally};
 use crate::mqtt::shared::Group;
-use crate::records::OpenBatch;
+use crate::records::{OpenBatch, Record};
 
 /// What deliveries work with.
 #[derive(Clone)]
@@ -27,6 +29,8 @@ pub(crate) struct DispatchParts {
     pub(crate) metrics: Arc<MqttMetrics>,
     pub(crate) clock: Arc<dyn WallClock>,
     pub(crate) limits: Limits,
+    /// Whose retained publishes need not be looked for: their writers see to them.
+    pub(crate) own_producers: [i64; 2],
     pub(crate) read_bytes: usize,
     pub(crate) max_decompressed_bytes: usize,
 }
@@ -54,13 +58,41 @@ impl DispatchParts {
     }
 }
 
+/// The position is saved after so many bytes at the latest.
+const SAVE_BYTES: usize = 8 << 20;
+
 /// Records that are dispatched under one lock.
 const ROUND: usize = 128;
 
 /// Dispatches everything that is appended to the log, until `stop` or the log's end.
-pub(crate) async fn dispatch(parts: DispatchParts, tail: Arc<Tail>, stop: CancellationToken) {
-    let mut round = Round::new(parts, tail.clone());
+///
+/// Records below the end of `replay` were there before this broker: of these, retained messages are
+/// looked for in all.
+pub(crate) async fn dispatch(
+    parts: DispatchParts,
+    tail: Arc<Tail>,
+    retained: Arc<Retained>,
+    replay: Option<(u64, GatePass)>,
+    stop: CancellationToken,
+) {
+    follow(parts, &tail, retained, replay, stop).await;
+    tail.end();
+}
+
+async fn follow(
+    parts: DispatchParts,
+    tail: &Arc<Tail>,
+    retained: Arc<Retained>,
+    mut replay: Option<(u64, GatePass)>,
+    stop: CancellationToken,
+) {
+    let mut round = Round::new(parts, tail.clone(), retained);
+    round.replay_until = replay.as_ref().map_or(0, |(until, _)| *until);
     loop {
+        if replay.as_ref().is_some_and(|(until, _)| tail.position().next >= *until) {
+            round.report(true);
+            replay = None;
+        }
         round.early();
         let next = tail.position().next;
         if next < tail.heard() {
@@ -73,9 +105,13 @@ pub(crate) async fn dispatch(parts: DispatchParts, tail: Arc<Tail>, stop: Cancel
                     let end = |batch: &StoredBatch| batch.base_offset + u64::from(batch.count);
                     let is_heard = |batch: &&StoredBatch| end(batch) <= heard;
                     outcome.batches.iter().take_while(is_heard).for_each(|it| round.committed(it));
-                    let mut position = tail.position();
-                    position.next = position.next.max(outcome.next_offset.min(heard));
-                    if position.next > next {
+                    let moved_to = {
+                        let mut position = tail.position();
+                        position.next = position.next.max(outcome.next_offset.min(heard));
+                        position.next
+                    };
+                    tail.note_moved();
+                    if moved_to > next {
                         continue;
                     }
                 }
@@ -109,12 +145,51 @@ struct Round {
     user: UserPropertiesBuf,
     tally: Tally,
     wake: Vec<Arc<ConnShared>>,
+    retained: Arc<Retained>,
+    replay_until: u64,
+    /// Updates of retained messages by others than this broker.
+    updates: Vec<(String, Update)>,
+    /// Bytes since the position was last saved.
+    unsaved: usize,
 }
 
 impl Round {
-    fn new(parts: DispatchParts, tail: Arc<Tail>) -> Self {
-        let user = UserPropertiesBuf::default();
-        Self { parts, tail, user, tally: Tally::default(), wake: Vec::new() }
+    fn new(parts: DispatchParts, tail: Arc<Tail>, retained: Arc<Retained>) -> Self {
+        Self {
+            parts,
+            tail,
+            user: UserPropertiesBuf::default(),
+            tally: Tally::default(),
+            wake: Vec::new(),
+            retained,
+            replay_until: 0,
+            updates: Vec::new(),
+            unsaved: 0,
+        }
+    }
+
+    /// Hands over the updates so far, with the position; without any now and then, so that a start
+    /// has little to look at again.
+    fn report(&mut self, now: bool) {
+        if self.updates.is_empty() && !now && self.unsaved < SAVE_BYTES {
+            return;
+        }
+        self.unsaved = 0;
+        self.retained.seen(Seen {
+            log: self.tail.log,
+            until: self.tail.position().next,
+            updates: std::mem::take(&mut self.updates),
+            pass: self.retained.enter(),
+        });
+    }
+
+    /// A retained message by somebody else.
+    fn retain(&mut self, record: &Record<'_>, offset: u64) {
+        let version = RetainedVersion { generation: 0, log: self.tail.log, offset };
+        let update = Message::decode(record, &mut self.user)
+            .filter(|message| message.retain)
+            .and_then(|message| update(record, &message, version));
+        self.updates.extend(update);
     }
 
     fn request(&self, offset: u64) -> Read {
@@ -161,10 +236,16 @@ impl Round {
         let mut position = tail.position();
         let early: Option<Early> = batch.key.and_then(|key| position.recall(key));
         let from = position.next;
-        let all_had = early.is_some_and(|early| position.all_had(early));
+        let is_old = end <= self.replay_until;
+        let is_own =
+            batch.key.is_some_and(|key| self.parts.own_producers.contains(&key.producer_id));
+        let is_wanted = !is_old
+            && !early.is_some_and(|early| position.all_had(early))
+            && !self.parts.routes.read().is_empty();
+        self.unsaved += batch.bytes.len();
         if batch.kind == AppendKind::Data
             && end > from
-            && !all_had
+            && (is_wanted || !is_own)
             && let Some(open) = self.parts.open(&batch.bytes)
         {
             let now_ms = self.parts.clock.now_ms();
@@ -184,6 +265,12 @@ impl Round {
                     parking_lot::MutexGuard::bump(&mut position);
                 }
                 done += 1;
+                if !is_own {
+                    self.retain(&record, offset);
+                }
+                if !is_wanted {
+                    continue;
+                }
                 let newest_early = position.newest_early();
                 let at = At {
                     shard: tail.shard,
@@ -202,10 +289,11 @@ impl Round {
             tail.note_dispatched(key);
         }
         self.finish();
+        self.report(false);
     }
 
     /// Offers one record to everybody who matches it.
-    fn record(&mut self, record: &crate::records::Record<'_>, at: At, now_ms: i64) {
+    fn record(&mut self, record: &Record<'_>, at: At, now_ms: i64) {
         let Some(message) = Message::decode(record, &mut self.user) else {
             if at.offset.is_some() {
                 self.parts.metrics.skipped_records.inc();

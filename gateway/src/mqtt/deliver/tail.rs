@@ -20,6 +20,7 @@ pub(crate) struct Tail {
     early: Mutex<EarlyQueue>,
     max_early_bytes: usize,
     pub(super) work: Notify,
+    moved: Notify,
     position: Mutex<Position>,
 }
 
@@ -128,13 +129,15 @@ impl Tail {
             early: Mutex::default(),
             max_early_bytes,
             work: Notify::new(),
+            moved: Notify::new(),
             position: Mutex::default(),
         }
     }
 
-    /// Nothing before `bounds` is dispatched.
-    pub(crate) fn begin(&self, bounds: Bounds) {
-        self.position.lock().next = bounds.stable;
+    /// Nothing before `from` is dispatched; up to the end of `bounds` only retained messages are
+    /// looked for.
+    pub(crate) fn begin(&self, bounds: Bounds, from: u64) {
+        self.position.lock().next = from.max(bounds.start);
         self.note_committed(bounds.stable);
         self.heard.fetch_max(bounds.stable, Ordering::AcqRel);
     }
@@ -151,6 +154,35 @@ impl Tail {
     /// Everything below is committed, and was shown early before if it ever is.
     pub(super) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Acquire)
+    }
+
+    /// The dispatcher has moved on.
+    pub(super) fn note_moved(&self) {
+        self.moved.notify_waiters();
+    }
+
+    /// Nothing more is dispatched.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.moved.notify_waiters();
+    }
+
+    /// Everything that is committed was dispatched.
+    pub(crate) fn is_even(&self) -> bool {
+        self.has_ended() || self.position().next >= self.committed()
+    }
+
+    /// Waits until everything below `offset` was dispatched.
+    pub(crate) async fn reached(&self, offset: u64) {
+        loop {
+            let moved = self.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            if self.has_ended() || self.position().next >= offset {
+                return;
+            }
+            moved.await;
+        }
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -54,6 +54,7 @@ impl Authenticator for NoUsers {
 pub(crate) struct Rig {
     pub(crate) broker: Arc<Broker>,
     pub(crate) log: Arc<FakeLog>,
+    meta: Meta,
     clock: Arc<TestClock>,
 }
 
@@ -66,11 +67,25 @@ impl Rig {
 
     pub(crate) async fn with(config: MqttConfig) -> Self {
         let store = EmbeddedStore::in_memory(Env::default()).unwrap();
-        let log = Arc::new(FakeLog::default());
+        let meta = Meta::new(Arc::new(store), Env::default(), "test");
         let clock = Arc::new(TestClock(AtomicI64::new(1_000_000)));
+        Self::start(Arc::default(), meta, clock, config).await
+    }
+
+    /// Another broker in the place of this one, which was shut down.
+    pub(crate) async fn restart(self) -> Self {
+        Self::start(self.log, self.meta, self.clock, MqttConfig::default()).await
+    }
+
+    async fn start(
+        log: Arc<FakeLog>,
+        meta: Meta,
+        clock: Arc<TestClock>,
+        config: MqttConfig,
+    ) -> Self {
         let broker = Broker::start(BrokerDeps {
             log: log.clone(),
-            meta: Meta::new(Arc::new(store), Env::default(), "test"),
+            meta: meta.clone(),
             stream: (0..SHARDS).map(LogId).collect(),
             clock: clock.clone(),
             auth: Arc::new(NoUsers),
@@ -79,7 +94,7 @@ impl Rig {
         })
         .await
         .unwrap();
-        Self { broker, log, clock }
+        Self { broker, log, meta, clock }
     }
 
     pub(crate) fn advance_ms(&self, ms: i64) {

@@ -95,3 +95,32 @@ async fn b2_a_record_of_a_kafka_producer_is_a_message_whatever_its_partition() {
     assert_eq!(client.sync().await, []);
     assert_eq!(rig.broker.metrics.skipped_records.get(), 4 * SHARDS);
 }
+
+#[tokio::test]
+async fn b3_a_record_of_a_kafka_producer_sets_and_clears_the_retained_message() {
+    let rig = Rig::new().await;
+    let retain: Header<'_> = (b"mqtt.retain", Some(b"1"));
+    for (value, expected) in [(Some(&b"kept"[..]), 1), (None, 0)] {
+        produce(&rig, 1, &[(Some(b"k"), value, &[retain]), (Some(b"l"), value, &[])]).await;
+        let mut client = rig.client("c").await;
+        client.subscribe("#", QoS::AtMostOnce).await;
+        for _ in 0..expected {
+            let Got::Publish { topic, retain: true, .. } = client.next().await else { panic!() };
+            assert_eq!(topic, "k");
+        }
+        assert_eq!(client.sync().await, []);
+    }
+}
+
+#[tokio::test]
+async fn b3_a_start_looks_at_what_no_broker_has_seen() {
+    let rig = Rig::new().await;
+    rig.broker.shutdown().await;
+    let retain: Header<'_> = (b"mqtt.retain", Some(b"1"));
+    produce(&rig, 0, &[(Some(b"k"), Some(b"meanwhile"), &[retain])]).await;
+    let rig = rig.restart().await;
+    let mut client = rig.client("c").await;
+    client.subscribe("k", QoS::AtMostOnce).await;
+    assert_eq!(client.payload().await, "meanwhile");
+    assert_eq!(client.sync().await, []);
+}
