@@ -29,9 +29,6 @@ pub enum FrameError {
     /// A tagged field whose content is not of its size.
     #[error("a tagged field whose content is not of its size")]
     Tag,
-    /// Bytes after the last field.
-    #[error("bytes after the last field")]
-    Trailing,
     /// The client id is not UTF-8.
     #[error("the client id is not UTF-8")]
     ClientId,
@@ -55,12 +52,13 @@ const BYTES_AN_ELEMENT: usize = 12;
 const MAX_UNKNOWN_TAGS: usize = 64;
 
 /// Checks the body of a request of `api` and `version`: every length and count fits into the bytes
-/// that remain, every byte belongs to a field, and decoding it costs at most a small multiple of
-/// its size. Allocates nothing.
+/// that remain, and decoding it costs at most a small multiple of its size. Allocates nothing.
+/// Returns the bytes behind the last field: Kafka ignores them, and librdkafka 2.16 sends some
+/// (in Metadata v13 it writes a null array of a flexible version in four bytes).
 ///
 /// # Errors
 /// [`FrameError`]: the connection must be closed.
-pub fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<(), FrameError> {
+pub fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<usize, FrameError> {
     let schema = schema::of(api).ok_or(FrameError::NotServed)?;
     if !served_versions(api).is_some_and(|served| served.contains(&version)) {
         return Err(FrameError::NotServed);
@@ -69,7 +67,7 @@ pub fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<(), FrameError> {
     walk.version = version;
     walk.flexible = version >= schema.flexible_since;
     walk.kind(&schema.body)?;
-    if walk.at.remaining() == 0 { Ok(()) } else { Err(FrameError::Trailing) }
+    Ok(walk.at.remaining())
 }
 
 /// Where the walk is. Its depth is that of the schemas, which are finite.
