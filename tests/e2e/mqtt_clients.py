@@ -98,11 +98,11 @@ def _process(command, **more):
 
 def _mosquitto_subscribe(kind, broker, topic_filter):
     command = ["stdbuf", "-oL", "mosquitto_sub", *_mosquitto(kind, broker), "-d", "-q", "2", "-t", topic_filter]
-    with _process([*command, "-F", "got %t %p"]) as process:
+    with _process([*command, "-F", "got|%t|%p"]) as process:
         _lines(process, "Subscribed")
 
         def receive():
-            _, topic, payload = _lines(process, "got ").split(" ", 2)
+            _, topic, payload = _lines(process, "got|").split("|", 2)
             return topic, payload
 
         yield receive

@@ -102,9 +102,9 @@ def test_version_names_the_commit():
 
 def test_pub_and_sub(broker, unique):
     topic = unique("tools")
-    address = ["--bootstrap", f"localhost:{broker.port('mqtt')}"]
+    address = ["-b", f"localhost:{broker.port('mqtt')}"]
     with mqtt_clients.subscribe("paho-5", broker, topic) as receive:
-        interflow("pub", topic, "hello", *address)
+        interflow("pub", "-t", topic, "-m", "hello", *address)
         assert receive() == (topic, "hello")
 
 
