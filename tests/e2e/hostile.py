@@ -1,11 +1,15 @@
 """Garbage, truncated and oversized input for each listener, from a seed."""
 
+import asyncio
 import contextlib
 import random
 import socket
 import ssl
 import struct
 import time
+
+from aioquic.asyncio import connect as quic_connect
+from aioquic.quic.configuration import QuicConfiguration
 
 import kafka_clients
 import mqtt_clients
@@ -96,8 +100,27 @@ def tls_context(broker):
     return context
 
 
+async def quic_strike(broker, rng):
+    """A handshake as it should be, and an attack on the stream, or on several."""
+    configuration = QuicConfiguration(is_client=True, alpn_protocols=["mqtt"])
+    configuration.load_verify_locations(broker.ca)
+    configuration.server_name = "localhost"
+    with contextlib.suppress(ConnectionError, OSError):
+        async with quic_connect("127.0.0.1", broker.port("quic"), configuration=configuration) as connection:
+            for _ in range(rng.randrange(1, 3)):
+                reader, writer = await connection.create_stream()
+                writer.write(attack(rng, "quic"))
+                if rng.randrange(2):
+                    writer.write_eof()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(reader.read(1000), 0.05)
+
+
 def strike(broker, listener, rng):
     """One connection: sends an attack, reads for a moment, leaves."""
+    if listener == "quic" and rng.randrange(2):
+        asyncio.run(quic_strike(broker, rng))
+        return
     if listener == "quic":
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             # Datagrams that look like Initial packets as often as not.
