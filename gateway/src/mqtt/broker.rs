@@ -21,7 +21,7 @@ use super::metrics::MqttMetrics;
 use super::publish::{Writer, WriterLimits, WriterParts};
 use super::retained::{GatePass, Retained};
 use super::routes::Routes;
-use super::session::{Limits, Registry};
+use super::session::{Limits, Registry, Session};
 use super::shared::Group;
 use super::timers::Timers;
 use super::topic;
@@ -224,9 +224,9 @@ impl Broker {
         let (broker, end) = (Arc::downgrade(self), self.end.clone());
         let timers = self.timers.clone();
         self.tasks.spawn(async move {
-            let due = |entry| {
+            let due = |session: &Arc<Session>| {
                 if let Some(broker) = broker.upgrade() {
-                    broker.due(entry);
+                    broker.due(session);
                 }
             };
             tokio::select! {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use super::broker::Broker;
 use super::codec::{ConnAck, Connect, Reason};
@@ -13,7 +14,6 @@ use super::deliver::Position;
 use super::publish::Completion;
 use super::routes::Subscribed;
 use super::session::{Opening, Session, Source, State, StoredWill, TakenBack};
-use super::timers::{Due, Entry};
 use super::will::Will;
 
 /// A CONNECT that was accepted.
@@ -71,6 +71,7 @@ impl Broker {
             if state.ended {
                 continue; // its end takes it out of the registry
             }
+            self.disarm(&session, &mut state);
             let after = self.take_over(&mut state, &positions);
             let will = connect.will.map(|will| {
                 let delay_s = will.delay_s;
@@ -135,7 +136,6 @@ impl Broker {
         let taken_back = state.park(positions.iter().map(|position| &**position));
         drop(positions);
         state.online = None;
-        state.generation += 1;
         self.metrics.clients.sub(1);
         if !with_will {
             state.will = None;
@@ -143,61 +143,78 @@ impl Broker {
         let mut after = After { will: None, taken_back };
         let ends = state.expiry_s == 0;
         if !ends {
-            let (weak, generation) = (Arc::downgrade(session), state.generation);
+            let now = Instant::now();
+            let at = |seconds: u32| {
+                (seconds != u32::MAX).then(|| now + Duration::from_secs(u64::from(seconds)))
+            };
             match state.will.as_ref().map(|will| will.delay_s.min(state.expiry_s)) {
                 Some(0) => after.will = state.will.take(),
-                Some(delay_s) => self.timers.set(delay_s, Due::Will, weak.clone(), generation),
+                Some(delay_s) => state.will_at = at(delay_s),
                 None => {}
             }
-            if state.expiry_s != u32::MAX {
-                self.timers.set(state.expiry_s, Due::Expiry, weak, generation);
+            state.ends_at = at(state.expiry_s);
+            if let Some(due) = state.next_due() {
+                self.timers.set(due, session);
             }
         }
         drop(state);
         self.do_after(session, after);
         if ends {
-            self.end(session);
+            // Unless somebody came for it since.
+            self.end_if(session, |state| state.online.is_none());
         }
     }
 
-    /// A timer fired.
-    pub(crate) fn due(&self, entry: Entry) {
-        let Some(session) = entry.session.upgrade() else { return };
-        let will = {
+    /// A session's timer fired.
+    pub(crate) fn due(&self, session: &Arc<Session>) {
+        let now = Instant::now();
+        let (will, ends) = {
             let mut state = session.lock();
-            if state.generation != entry.generation || state.online.is_some() {
-                return;
+            let ends = state.ends_at.is_some_and(|at| at <= now);
+            let mut will = None;
+            if state.will_at.is_some_and(|at| at <= now) {
+                state.will_at = None;
+                will = state.will.take();
             }
-            if entry.due == Due::Will { state.will.take() } else { None }
+            if !ends && let Some(due) = state.next_due() {
+                self.timers.set(due, session);
+            }
+            (will, ends)
         };
-        match entry.due {
-            Due::Will => self.do_after(&session, After { will, ..After::default() }),
-            Due::Expiry => self.end(&session),
+        self.do_after(session, After { will, ..After::default() });
+        if ends {
+            self.end_if(session, |state| state.ends_at.is_some_and(|at| at <= now));
         }
+    }
+
+    /// The session is no longer away, or no longer at all.
+    fn disarm(&self, session: &Arc<Session>, state: &mut State) {
+        if let Some(due) = state.next_due() {
+            self.timers.cancel(due, session);
+        }
+        state.will_at = None;
+        state.ends_at = None;
     }
 
     /// Ends a session whose client wants a new one.
     fn discard(&self, session: &Arc<Session>) {
-        {
+        self.end_if(session, |_| true);
+    }
+
+    /// Ends a session: its subscriptions, messages and, if it still has one, its will, which is
+    /// published now. Nothing happens unless `condition` still holds.
+    fn end_if(&self, session: &Arc<Session>, condition: impl FnOnce(&State) -> bool) {
+        let (subscriptions, will, mut lost) = {
             let mut state = session.lock();
+            if state.ended || !condition(&state) {
+                return;
+            }
+            state.ended = true;
+            self.disarm(session, &mut state);
             if let Some(online) = state.online.take() {
                 self.metrics.clients.sub(1);
                 online.connection.close(Reason::SessionTakenOver);
             }
-        }
-        self.end(session);
-    }
-
-    /// Ends a session: its subscriptions, messages and, if it still has one, its will, which is
-    /// published now.
-    fn end(&self, session: &Arc<Session>) {
-        let (subscriptions, will, mut lost) = {
-            let mut state = session.lock();
-            if state.ended {
-                return;
-            }
-            state.ended = true;
-            state.online = None;
             state.links = Box::default();
             let groups = std::mem::take(&mut state.groups);
             self.metrics.in_flight.sub(state.in_flight() as u64);

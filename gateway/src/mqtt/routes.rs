@@ -72,13 +72,14 @@ impl Routes {
         self.index.read()
     }
 
-    /// Adds a route, in the place of its session's older one for the same filter.
-    pub(crate) fn insert(&self, route: Arc<Route>) {
+    /// Adds a route; if it isn't new, in the place of its session's older one for the filter.
+    pub(crate) fn insert(&self, route: Arc<Route>, is_new: bool) {
         let mut index = self.index.write();
         let filter = route.filter.clone();
         let targets = index.get_or_insert_with(&filter, Targets::default);
         let same = |other: &&mut Arc<Route>| Arc::ptr_eq(&other.session, &route.session);
-        match targets.routes.iter_mut().rev().find(same) {
+        let old = if is_new { None } else { targets.routes.iter_mut().rev().find(same) };
+        match old {
             Some(old) => *old = route,
             None => targets.routes.push(route),
         }

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
+
 use super::broker::Broker;
 use super::codec::{Reason, RetainHandling, SubscriptionOptions};
+use super::deliver::{Position, Tail};
+use super::lifecycle::Positions;
 use super::routes::{Route, Start, Subscribed};
 use super::session::{Link, Online, Scan, Session};
 use super::shared::Group;
@@ -20,6 +24,22 @@ pub(crate) struct Request {
     pub(crate) subscription_id: Option<u32>,
 }
 
+/// Requests that are served while deliveries stand still.
+const CHUNK: usize = 64;
+
+/// What goes along with a few requests.
+struct Granting<'a> {
+    session: &'a Arc<Session>,
+    number: u64,
+    positions: Positions<'a>,
+    starts: Arc<[Start]>,
+    /// Routes that retained messages are wanted for, and whether they are new.
+    wishes: Vec<(Arc<Route>, bool)>,
+}
+
+/// The connection was replaced: nobody wants an answer.
+struct TakenOver;
+
 impl Broker {
     /// Subscribes a session, and has `answer` write SUBACK. Everything committed from here on is
     /// delivered; what is retained follows.
@@ -27,158 +47,156 @@ impl Broker {
         self: &Arc<Self>,
         session: &Arc<Session>,
         number: u64,
-        requests: Vec<Result<Request, Reason>>,
+        requests: &[Result<Request, Reason>],
         answer: impl FnOnce(&mut Online, &[Reason]),
     ) {
-        // No delivery is under way from here on.
-        let mut positions = self.positions();
-        let starts: Arc<[Start]> = self
-            .feed
-            .tails
-            .iter()
-            .zip(positions.iter())
-            .map(|(tail, position)| Start {
-                offset: tail.committed().max(position.next),
-                early: position.next_early,
-            })
-            .collect();
-        let (olds, mut count) = {
-            let mut state = session.lock();
-            if state.online_of(number).is_none() {
+        let mut reasons = Vec::with_capacity(requests.len());
+        let mut asked = Vec::new();
+        for requests in requests.chunks(CHUNK) {
+            if self.grant_some(session, number, requests, &mut reasons, &mut asked).is_err() {
                 return;
             }
+        }
+        {
+            let mut state = session.lock();
+            let Some(online) = state.online_of(number) else { return };
+            answer(online, &reasons);
+        }
+        for route in asked {
+            self.send_sys(session, &route);
+        }
+    }
+
+    fn grant_some(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        number: u64,
+        requests: &[Result<Request, Reason>],
+        reasons: &mut Vec<Reason>,
+        asked: &mut Vec<Arc<Route>>,
+    ) -> Result<(), TakenOver> {
+        // No delivery is under way from here on.
+        let mut positions = self.positions();
+        let start = |(tail, position): (&Arc<Tail>, &MutexGuard<'_, Position>)| Start {
+            offset: tail.committed().max(position.next),
+            early: position.next_early,
+        };
+        let starts = self.feed.tails.iter().zip(positions.iter()).map(start).collect();
+        {
+            let mut state = session.lock();
+            state.online_of(number).ok_or(TakenOver)?;
             if state.links.is_empty() {
                 state.links = positions.iter_mut().map(|position| Link::fresh(position)).collect();
             }
-            let old = |request: &Result<Request, Reason>| {
-                request.as_ref().ok().and_then(|it| state.subscriptions.get(&it.filter).cloned())
-            };
-            let olds: Vec<Option<Subscribed>> = requests.iter().map(old).collect();
-            (olds, state.subscriptions.len())
-        };
-        let mut granted: Vec<(Arc<str>, Subscribed)> = Vec::with_capacity(requests.len());
-        let mut reasons = Vec::with_capacity(requests.len());
-        let mut scans = Vec::new();
-        let mut groups = Vec::new();
-        for (request, old) in requests.into_iter().zip(olds) {
-            let reason = request.and_then(|request| {
-                let twice = granted.iter().find(|(filter, _)| *filter == request.filter);
-                let old = twice.map(|(_, subscribed)| subscribed.clone()).or(old);
-                let is_new = old.is_none();
-                if is_new && count >= self.config.max_subscriptions {
-                    return Err(Reason::QuotaExceeded);
-                }
-                count += usize::from(is_new);
-                let qos = request.options.qos;
-                let subscribed = match &request.shared {
-                    Some(filter) => {
-                        let group = self.join(&request, filter, session, &mut positions, &starts);
-                        groups.push(group.clone());
-                        Subscribed::Shared(group)
-                    }
-                    None => {
-                        let old = match old {
-                            Some(Subscribed::Own(old)) => Some(old.starts.clone()),
-                            _ => None,
-                        };
-                        let route = Arc::new(Route {
-                            session: session.clone(),
-                            filter: request.filter.clone(),
-                            options: request.options,
-                            subscription_id: request.subscription_id,
-                            starts: old.unwrap_or_else(|| starts.clone()),
-                        });
-                        self.routes.insert(route.clone());
-                        if sys::is_asked_by(&route.filter) {
-                            self.sys_asked.notify_one();
-                        }
-                        let wants_retained = match request.options.retain_handling {
-                            RetainHandling::Always => true,
-                            RetainHandling::IfNew => is_new,
-                            RetainHandling::Never => false,
-                        };
-                        if wants_retained {
-                            scans.push((route.clone(), is_new));
-                        }
-                        Subscribed::Own(route)
-                    }
-                };
-                self.metrics.subscriptions.add(u64::from(is_new));
-                granted.push((request.filter, subscribed));
-                Ok(Reason::from(qos))
+        }
+        let mut granting = Granting { session, number, positions, starts, wishes: Vec::new() };
+        for request in requests {
+            reasons.push(match request {
+                Ok(request) => self.grant(request, &mut granting)?,
+                Err(reason) => *reason,
             });
-            reasons.push(reason.unwrap_or_else(|reason| reason));
+        }
+        let Granting { positions, starts, wishes, .. } = granting;
+        if wishes.is_empty() {
+            return Ok(());
         }
         let mut state = session.lock();
-        if state.online_of(number).is_none() {
-            drop(state);
-            // Taken over meanwhile: the new owner doesn't know of these.
-            drop(positions);
-            self.forget_unknown(session, granted);
-            return;
+        // Retained messages come first, then what the log got since: no topic goes back.
+        for (link, position) in state.links.iter_mut().zip(&positions) {
+            *link = position.behind(*link);
         }
-        state.subscriptions.extend(granted);
-        for group in groups {
-            if !state.groups.iter().any(|other| Arc::ptr_eq(other, &group)) {
-                state.groups.push(group);
-            }
-        }
-        if !scans.is_empty() {
-            // Retained messages come first, then what the log got since: no topic goes back.
-            for (link, position) in state.links.iter_mut().zip(&positions) {
-                *link = position.behind(*link);
-            }
-        }
-        let places: Arc<[u64]> = state
-            .links
-            .iter()
-            .map(|link| match link {
-                Link::Behind { cursor, .. } => *cursor,
-                Link::Live { .. } => u64::MAX,
-            })
-            .collect();
+        let place = |link: &Link| match link {
+            Link::Behind { cursor, .. } => *cursor,
+            Link::Live { .. } => u64::MAX,
+        };
+        let places: Arc<[u64]> = state.links.iter().map(place).collect();
         let fresh: Arc<[u64]> = starts.iter().map(|start| start.offset).collect();
-        let Some(online) = state.online_of(number) else { return };
-        answer(online, &reasons);
-        let mut asked = Vec::new();
-        for (route, is_new) in scans {
+        let online = state.online_of(number).ok_or(TakenOver)?;
+        for (route, is_new) in wishes {
             if sys::is_asked_by(&route.filter) {
                 asked.push(route.clone());
             }
             let below = if is_new { fresh.clone() } else { places.clone() };
             online.scans.push_back(Scan { route, below });
         }
-        drop(state);
-        drop(positions);
-        for route in asked {
-            self.send_sys(session, &route);
-        }
+        Ok(())
     }
 
-    /// Takes subscriptions out of the routes that their session doesn't have.
-    fn forget_unknown(&self, session: &Arc<Session>, granted: Vec<(Arc<str>, Subscribed)>) {
-        for (filter, subscribed) in granted {
-            let kept = session.lock().subscriptions.get(&filter).cloned();
-            if kept.is_none() {
-                self.metrics.subscriptions.sub(1);
+    fn grant(
+        self: &Arc<Self>,
+        request: &Request,
+        granting: &mut Granting<'_>,
+    ) -> Result<Reason, TakenOver> {
+        let (session, number) = (granting.session, granting.number);
+        let old = {
+            let state = session.lock();
+            let old = state.subscriptions.get(&request.filter).cloned();
+            if old.is_none() && state.subscriptions.len() >= self.config.max_subscriptions {
+                return Ok(Reason::QuotaExceeded);
             }
-            match (subscribed, kept) {
-                (Subscribed::Own(_), Some(Subscribed::Own(kept))) => self.routes.insert(kept),
-                (Subscribed::Own(route), _) => self.routes.remove(&route),
-                (Subscribed::Shared(group), None) => self.leave_group(&filter, &group, session),
-                (Subscribed::Shared(_), Some(_)) => {}
+            old
+        };
+        let is_new = old.is_none();
+        let subscribed = match &request.shared {
+            Some(filter) => Subscribed::Shared(self.join(request, filter, granting)),
+            None => {
+                let starts = match old {
+                    Some(Subscribed::Own(old)) => old.starts.clone(),
+                    _ => granting.starts.clone(),
+                };
+                let route = Arc::new(Route {
+                    session: session.clone(),
+                    filter: request.filter.clone(),
+                    options: request.options,
+                    subscription_id: request.subscription_id,
+                    starts,
+                });
+                self.routes.insert(route.clone(), is_new);
+                if sys::is_asked_by(&route.filter) {
+                    self.sys_asked.notify_one();
+                }
+                let wants_retained = match request.options.retain_handling {
+                    RetainHandling::Always => true,
+                    RetainHandling::IfNew => is_new,
+                    RetainHandling::Never => false,
+                };
+                if wants_retained {
+                    granting.wishes.push((route.clone(), is_new));
+                }
+                Subscribed::Own(route)
             }
+        };
+        let mut state = session.lock();
+        if state.online_of(number).is_none() {
+            // Replaced meanwhile: what is new here is nobody's.
+            let is_unknown = !state.subscriptions.contains_key(&request.filter);
+            drop(state);
+            match subscribed {
+                Subscribed::Own(route) if is_unknown => self.routes.remove(&route),
+                Subscribed::Shared(group) if is_unknown => {
+                    self.leave_group(&request.filter, &group, session);
+                }
+                _ => {}
+            }
+            return Err(TakenOver);
         }
+        if let Subscribed::Shared(group) = &subscribed
+            && is_new
+        {
+            state.groups.push(group.clone());
+        }
+        state.subscriptions.insert(request.filter.clone(), subscribed);
+        self.metrics.subscriptions.add(u64::from(is_new));
+        Ok(Reason::from(request.options.qos))
     }
 
     fn join(
         self: &Arc<Self>,
         request: &Request,
         filter: &str,
-        session: &Arc<Session>,
-        positions: &mut super::lifecycle::Positions<'_>,
-        starts: &[Start],
+        granting: &mut Granting<'_>,
     ) -> Arc<Group> {
+        let Granting { session, positions, starts, .. } = granting;
         let mut groups = self.groups.lock();
         let group = groups
             .entry(request.filter.clone())

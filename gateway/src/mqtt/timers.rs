@@ -1,9 +1,8 @@
-//! When sessions expire and delayed wills are due: one task, one heap.
+//! When sessions expire and delayed wills are due: one task, one ordered map with at most one entry
+//! a session.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::sync::Weak;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -11,77 +10,40 @@ use tokio::time::{Instant, sleep_until};
 
 use super::session::Session;
 
-/// What is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Due {
-    /// The session's will.
-    Will,
-    /// The session's end.
-    Expiry,
-}
-
-/// Something due for a session, unless its generation is another by then.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    at: Instant,
-    pub(crate) due: Due,
-    pub(crate) session: Weak<Session>,
-    pub(crate) generation: u64,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.due) == (other.at, other.due)
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.due).cmp(&(other.at, other.due))
-    }
-}
-
 /// The timers of all sessions, on tokio's clock.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    heap: Mutex<BinaryHeap<Reverse<Entry>>>,
+    /// By time and the session's key.
+    due: Mutex<BTreeMap<(Instant, u64), Weak<Session>>>,
     sooner: Notify,
 }
 
-/// The furthest that a timer reaches: a session that "never" expires is looked at again then.
-const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
 impl Timers {
-    pub(crate) fn set(&self, after_s: u32, due: Due, session: Weak<Session>, generation: u64) {
-        let after = Duration::from_secs(u64::from(after_s)).min(FAR);
-        let entry = Entry { at: Instant::now() + after, due, session, generation };
-        let mut heap = self.heap.lock();
-        let is_first = heap.peek().is_none_or(|Reverse(first)| entry.at < first.at);
-        heap.push(Reverse(entry));
-        drop(heap);
+    pub(crate) fn set(&self, at: Instant, session: &Arc<Session>) {
+        let key = (at, session.key);
+        let mut due = self.due.lock();
+        let is_first = due.first_key_value().is_none_or(|(first, _)| key < *first);
+        due.insert(key, Arc::downgrade(session));
+        drop(due);
         if is_first {
             self.sooner.notify_one();
         }
     }
 
-    /// Calls `each` with what is due, when it is due.
-    pub(crate) async fn run(&self, each: impl Fn(Entry)) {
+    pub(crate) fn cancel(&self, at: Instant, session: &Arc<Session>) {
+        self.due.lock().remove(&(at, session.key));
+    }
+
+    /// Calls `each` with each session when it is due.
+    pub(crate) async fn run(&self, each: impl Fn(&Arc<Session>)) {
         loop {
-            let next = self.heap.lock().peek().map(|Reverse(first)| first.at);
+            let next = self.due.lock().first_key_value().map(|((at, _), _)| *at);
             match next {
                 None => self.sooner.notified().await,
                 Some(at) if at <= Instant::now() => {
-                    let entry = self.heap.lock().pop();
-                    if let Some(Reverse(entry)) = entry {
-                        each(entry);
+                    let entry = self.due.lock().pop_first();
+                    if let Some(session) = entry.and_then(|(_, session)| session.upgrade()) {
+                        each(&session);
                     }
                 }
                 Some(at) => tokio::select! {

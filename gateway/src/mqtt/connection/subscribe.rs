@@ -45,7 +45,7 @@ impl Core {
             || (broker.feed.tails.iter().all(|tail| tail.is_even())
                 && !broker.retained.is_under_way());
         if is_settled {
-            answer(&broker, &session, number, id, requests);
+            answer(&broker, &session, number, id, &requests);
             return Ok(Flow::Next);
         }
         self.job = Some(Box::pin(async move {
@@ -55,7 +55,7 @@ impl Core {
             if let Some(settled) = broker.retained.settled() {
                 settled.await;
             }
-            answer(&broker, &session, number, id, requests);
+            answer(&broker, &session, number, id, &requests);
         }));
         Ok(Flow::Pause)
     }
@@ -66,7 +66,7 @@ fn answer(
     session: &Arc<Session>,
     number: u64,
     packet_id: PacketId,
-    requests: Vec<Result<Request, Reason>>,
+    requests: &[Result<Request, Reason>],
 ) {
     broker.subscribe(session, number, requests, |online, reasons| {
         let answer = SubAck { packet_id, reasons, diagnostics: Default::default() };

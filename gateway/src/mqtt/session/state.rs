@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use tokio::time::Instant;
 
 use super::deliver::Limits;
 use super::incoming::Received;
@@ -44,7 +45,10 @@ pub(crate) struct State {
     pub(crate) received: HashMap<PacketId, Received, RandomState>,
     pub(crate) expiry_s: u32,
     pub(crate) will: Option<Box<StoredWill>>,
-    /// Rises with each connection and each end of one.
+    /// While it is away: when its will is due, and when it ends.
+    pub(crate) will_at: Option<Instant>,
+    pub(crate) ends_at: Option<Instant>,
+    /// Rises with each connection.
     pub(crate) generation: u64,
     /// It is no longer anybody's.
     pub(crate) ended: bool,
@@ -65,6 +69,8 @@ impl Default for State {
             received: HashMap::default(),
             expiry_s: 0,
             will: None,
+            will_at: None,
+            ends_at: None,
             generation: 0,
             ended: false,
         }
@@ -89,6 +95,11 @@ impl State {
 
     pub(crate) fn window(&mut self, qos: QoS) -> &mut Window {
         if qos == QoS::ExactlyOnce { &mut self.qos2 } else { &mut self.qos1 }
+    }
+
+    /// When its timer fires, if it has one.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        [self.will_at, self.ends_at].into_iter().flatten().min()
     }
 
     /// The session's own subscriptions.
