@@ -147,7 +147,6 @@ pub(crate) struct Client {
     /// Packets that came while another was waited for.
     pending: VecDeque<Packet>,
     next_id: u16,
-    patience: Duration,
     pub(crate) session_present: bool,
     pub(crate) connack: Props,
 }
@@ -172,7 +171,6 @@ impl Client {
             input: Vec::new(),
             pending: VecDeque::new(),
             next_id: 0,
-            patience: PATIENCE,
             session_present: false,
             connack: Props::default(),
         }
@@ -185,11 +183,6 @@ impl Client {
     /// Sends bytes that the server may refuse by now.
     pub(crate) fn try_send(&mut self, data: &[u8]) -> std::io::Result<()> {
         self.io.write_all(data)
-    }
-
-    /// Waits three times as long for answers from now on.
-    pub(crate) fn be_patient(&mut self) {
-        self.patience = 3 * PATIENCE;
     }
 
     pub(crate) fn next_id(&mut self) -> u16 {
@@ -209,7 +202,7 @@ impl Client {
     }
 
     fn read_packet(&mut self) -> Option<Packet> {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(packet) = self.split() {
                 return Some(packet);
@@ -225,7 +218,7 @@ impl Client {
                     return None;
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => panic!("nothing came within {:?}: {e}", self.patience),
+                Err(e) => panic!("nothing came within {PATIENCE:?}: {e}"),
             }
         }
     }

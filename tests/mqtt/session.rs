@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::broker::unique;
+use crate::broker::{Broker, is_reference, unique};
 use crate::client::{Client, Connect};
 use crate::wire::*;
 
@@ -128,6 +128,14 @@ fn c13_server_sends_no_expiry_in_disconnect() {
 fn c14_a_shortened_expiry_is_announced() {
     let client = Connect::v5(&unique("c14")).expiry(60).open();
     assert_eq!(client.connack.number(id::SESSION_EXPIRY), None, "60 s is not shortened");
+    if !is_reference() {
+        let broker = Broker::start(&[("INTERFLOW_MQTT__MAX_SESSION_EXPIRY_S", "100")], &[]);
+        for (asked, said) in [(99, None), (101, Some(100)), (NEVER, Some(100))] {
+            let connect = Connect::v5(&unique("c14")).expiry(asked);
+            let client = connect.open_at(Client::tcp_to(&broker, 5));
+            assert_eq!(client.connack.number(id::SESSION_EXPIRY), said, "asked for {asked} s");
+        }
+    }
     let client = Connect::v5(&unique("c14")).expiry(NEVER).open();
     if let Some(granted) = client.connack.number(id::SESSION_EXPIRY) {
         assert!(granted > 60 && granted < NEVER, "granted {granted} s");

@@ -34,11 +34,11 @@ broker=$!
 echo "pid $broker"
 exec >&-
 if [ "$(cat <&3)" = keep ]; then
-  wait "$broker"
+  { wait "$broker"; } 2>/dev/null
   exit
 fi
 kill -KILL "$broker" 2>/dev/null
-wait "$broker"
+{ wait "$broker"; } 2>/dev/null
 rm -rf "$DATA_DIR"
 "#;
 
