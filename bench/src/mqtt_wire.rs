@@ -41,17 +41,22 @@ pub async fn connect(
     let stream = TcpStream::connect(address).await.with_context(|| address.to_owned())?;
     stream.set_nodelay(true)?;
     let (read, mut write) = stream.into_split();
-    let mut body = BytesMut::new();
-    body.put_slice(b"\0\x04MQTT\x04\x02");
-    body.put_u16(keep_alive_s);
-    body.put_u16(u16::try_from(client_id.len())?);
-    body.put_slice(client_id.as_bytes());
-    write.write_all(&frame(0x10, &body)).await?;
+    write.write_all(&connect_packet(client_id, keep_alive_s)?).await?;
     let mut reader = Reader { half: read, buffer: BytesMut::new() };
     match reader.next().await? {
         Some(Packet::Other(2)) => Ok((reader, write)),
         other => bail!("no CONNACK but {other:?}"),
     }
+}
+
+/// A CONNECT with a clean session.
+pub fn connect_packet(client_id: &str, keep_alive_s: u16) -> anyhow::Result<BytesMut> {
+    let mut body = BytesMut::new();
+    body.put_slice(b"\0\x04MQTT\x04\x02");
+    body.put_u16(keep_alive_s);
+    body.put_u16(u16::try_from(client_id.len())?);
+    body.put_slice(client_id.as_bytes());
+    Ok(frame(0x10, &body))
 }
 
 /// Subscribes to one filter and waits for the SUBACK.

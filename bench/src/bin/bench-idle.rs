@@ -1,8 +1,9 @@
 //! `bench/idle`: what Interflow uses when nothing happens, and for each idle connection.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -10,8 +11,14 @@ use interflow_bench::kafka_server::Places;
 use interflow_bench::mqtt_wire;
 use interflow_bench::process::{Server, usage_of};
 use interflow_bench::report::Report;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 const PORT: u16 = 31_883;
+const TLS_PORT: u16 = 31_884;
 
 #[derive(Parser)]
 #[command(about = "Interflow at rest: memory, CPU, disk writes; memory of idle connections")]
@@ -25,30 +32,29 @@ struct Options {
     /// Where the JSON goes
     #[arg(long, default_value = "bench/results/idle.json")]
     json: PathBuf,
-    /// (internal) Only open the connections to PORT and wait
+    /// Idle MQTT connections over TLS
+    #[arg(long, default_value_t = 2_000)]
+    tls_connections: usize,
+    /// (internal) Only open the connections and wait
     #[arg(long, hide = true)]
     only_connect: bool,
+    /// (internal) The CA of a TLS listener
+    #[arg(long, hide = true)]
+    ca: Option<PathBuf>,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     if options.only_connect {
-        return hold(options.connections).await;
+        return match &options.ca {
+            Some(ca) => hold_tls(options.connections, ca).await,
+            None => hold(options.connections).await,
+        };
     }
     let places = Places::find()?;
     let mut report = Report::new();
-    let data = places.scratch.join("server");
-    if data.exists() {
-        std::fs::remove_dir_all(&data)?;
-    }
-    let mut command = Command::new(&places.interflow);
-    command.arg("standalone").arg("--dev-tls").arg("--data-dir").arg(&data);
-    command.args(["--mqtt-port", &PORT.to_string()]);
-    let limit = options.connections.to_string();
-    command.env("INTERFLOW_NET__MAX_CONNECTIONS_PER_ADDRESS", &limit);
-    let log = places.scratch.join("server.log");
-    let server = Server::start(command, SocketAddr::from(([127, 0, 0, 1], PORT)), &log)?;
+    let (server, log) = start(&places, options.connections)?;
     let pause = Duration::from_secs;
     tokio::time::sleep(pause(10)).await;
     let (rest, lines) = (server.usage()?, line_count(&log)?);
@@ -60,31 +66,68 @@ async fn main() -> anyhow::Result<()> {
     report.add("at rest", "interflow", "bytes written", written);
     report.add("at rest", "interflow", "log lines", (line_count(&log)? - lines) as f64);
 
-    // The clients are another process: their sockets' memory is not the server's.
-    let mut clients = Command::new(std::env::current_exe()?)
-        .arg("--only-connect")
-        .args(["--connections", &options.connections.to_string()])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()?;
-    if let Some(out) = clients.stdout.take() {
-        let mut line = String::new();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line)?;
-        let open: f64 = line.trim().parse()?;
-        tokio::time::sleep(pause(5)).await;
-        let full = usage_of(server.pid())?;
-        let grown = full.resident_bytes.saturating_sub(later.resident_bytes) as f64;
-        report.add("idle connections", "interflow", "connections", open);
-        report.add("idle connections", "interflow", "bytes each", grown / open.max(1.0));
-    }
-    drop(clients.stdin.take());
-    clients.wait()?;
+    connections(&mut report, &server, options.connections, None)?;
+    server.stop()?;
+    // A fresh process: memory that the first connections left behind would be used again.
+    let (server, _) = start(&places, options.tls_connections)?;
+    let ca = places.scratch.join("server/dev-tls/ca.pem");
+    connections(&mut report, &server, options.tls_connections, Some(&ca))?;
     server.stop()?;
     report.print("interflow");
     report.write(&options.json)
 }
 
-fn line_count(path: &std::path::Path) -> anyhow::Result<usize> {
+/// A fresh server on an empty folder, and the file of its log lines.
+fn start(places: &Places, connections: usize) -> anyhow::Result<(Server, PathBuf)> {
+    let data = places.scratch.join("server");
+    if data.exists() {
+        std::fs::remove_dir_all(&data)?;
+    }
+    let mut command = Command::new(&places.interflow);
+    command.arg("standalone").arg("--dev-tls").arg("--data-dir").arg(&data);
+    command.args(["--mqtt-port", &PORT.to_string()]);
+    command.args(["--mqtts-port", &TLS_PORT.to_string()]);
+    for port in ["ws", "wss", "quic", "kafka", "kafkas", "admin"] {
+        command.args([format!("--{port}-port"), "0".into()]);
+    }
+    command.env("INTERFLOW_NET__MAX_CONNECTIONS_PER_ADDRESS", connections.to_string());
+    let log = places.scratch.join("server.log");
+    let ready = SocketAddr::from(([127, 0, 0, 1], PORT));
+    Ok((Server::start(command, ready, &log)?, log))
+}
+
+/// Opens connections from another process (their sockets' memory is not the server's), and
+/// counts what the server grew by.
+fn connections(
+    report: &mut Report,
+    server: &Server,
+    count: usize,
+    ca: Option<&Path>,
+) -> anyhow::Result<()> {
+    let before = server.usage()?.resident_bytes;
+    let mut clients = Command::new(std::env::current_exe()?);
+    clients.arg("--only-connect").args(["--connections", &count.to_string()]);
+    if let Some(ca) = ca {
+        clients.arg("--ca").arg(ca);
+    }
+    let piped = std::process::Stdio::piped;
+    let mut clients = clients.stdin(piped()).stdout(piped()).spawn()?;
+    let mut line = String::new();
+    if let Some(out) = clients.stdout.take() {
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line)?;
+    }
+    let open: f64 = line.trim().parse()?;
+    std::thread::sleep(Duration::from_secs(5));
+    let grown = usage_of(server.pid())?.resident_bytes.saturating_sub(before) as f64;
+    let scenario = if ca.is_some() { "idle connections, TLS" } else { "idle connections, TCP" };
+    report.add(scenario, "interflow", "connections", open);
+    report.add(scenario, "interflow", "bytes each", grown / open.max(1.0));
+    drop(clients.stdin.take());
+    clients.wait()?;
+    Ok(())
+}
+
+fn line_count(path: &Path) -> anyhow::Result<usize> {
     Ok(std::fs::read_to_string(path)?.lines().count())
 }
 
@@ -100,6 +143,32 @@ async fn hold(connections: usize) -> anyhow::Result<()> {
                 break;
             }
         }
+    }
+    println!("{}", open.len());
+    tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin())).await??;
+    Ok(())
+}
+
+/// The same over TLS, trusting the CA in `ca`.
+async fn hold_tls(connections: usize, ca: &Path) -> anyhow::Result<()> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca)? {
+        roots.add(certificate?)?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = TlsConnector::from(Arc::new(config));
+    let mut open = Vec::with_capacity(connections);
+    for number in 0..connections {
+        let stream = TcpStream::connect(("127.0.0.1", TLS_PORT)).await?;
+        let mut stream = connector.connect("localhost".try_into()?, stream).await?;
+        let packet = mqtt_wire::connect_packet(&format!("tls-{number}"), 600)?;
+        stream.write_all(&packet).await?;
+        stream.read_exact(&mut [0; 4]).await?;
+        open.push(stream);
     }
     println!("{}", open.len());
     tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin())).await??;
