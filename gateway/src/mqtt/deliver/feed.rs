@@ -81,6 +81,11 @@ impl Feeder {
     /// Sends the retained messages of a subscription.
     async fn scan(&self, scan: &Scan) -> Result<(), Gone> {
         let parts = &self.parts.dispatch;
+        // A record below the subscription's start may be committed and its retained message not
+        // yet written; the log won't bring it, so it has to be found here (R6).
+        if let Some(settled) = self.parts.retained.settled() {
+            settled.await;
+        }
         let mut from = None;
         loop {
             let page =
