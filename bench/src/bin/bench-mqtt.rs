@@ -1,6 +1,7 @@
 //! `bench/mqtt`: Interflow next to mosquitto.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -12,6 +13,7 @@ use interflow_bench::process::Server;
 use interflow_bench::report::Report;
 
 const PORT: u16 = 31_883;
+const ADMIN_PORT: u16 = 31_890;
 
 #[derive(Parser)]
 #[command(about = "Interflow next to mosquitto, the same generators, turn by turn")]
@@ -97,7 +99,8 @@ fn start(places: &Places, name: &str) -> anyhow::Result<Server> {
         let mut command = Command::new(&places.interflow);
         command.arg("standalone").arg("--data-dir").arg(data.join("data"));
         command.args(["--mqtt-port", &PORT.to_string()]);
-        for port in ["ws", "kafka", "admin"] {
+        command.args(["--admin-port", &ADMIN_PORT.to_string()]);
+        for port in ["ws", "kafka"] {
             command.args([format!("--{port}-port"), "0".into()]);
         }
         command
@@ -151,9 +154,13 @@ async fn measure(
     load: &Load,
     rate: Option<f64>,
 ) -> anyhow::Result<()> {
+    let batches_before = batches(name)?;
     let before = server.usage()?;
     let outcome = run(load, rate).await?;
     let after = server.usage()?;
+    if let (Some((records, count)), Some((more, bigger))) = (batches_before, batches(name)?) {
+        report.add(scenario, name, "records a batch", (more - records) / (bigger - count).max(1.0));
+    }
     let published = load.messages as f64;
     if rate.is_none() {
         report.add(scenario, name, "published/s", outcome.published_per_s);
@@ -170,4 +177,20 @@ async fn measure(
         report.add(scenario, name, "p99 ms", outcome.latencies.ms(99.0));
     }
     Ok(())
+}
+
+/// Records and batches that Interflow has appended for MQTT, from its metrics.
+fn batches(name: &str) -> anyhow::Result<Option<(f64, f64)>> {
+    if name != "interflow" {
+        return Ok(None);
+    }
+    let mut stream = TcpStream::connect(("127.0.0.1", ADMIN_PORT))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let value = |metric: &str| -> Option<f64> {
+        text.lines().find_map(|line| line.strip_prefix(metric)?.trim().parse().ok())
+    };
+    let records = value("interflow_mqtt_batch_records_sum");
+    Ok(records.zip(value("interflow_mqtt_batch_records_count")))
 }
