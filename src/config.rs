@@ -409,4 +409,13 @@ mod tests {
         let error = format!("{:#}", load(&flags).map(|_| ()).unwrap_err());
         assert!(error.contains("mqt"), "{error}");
     }
+
+    #[test]
+    fn the_readme_lists_every_setting() {
+        let readme = include_str!("../README.md");
+        for (name, value, _) in load(&Flags::default()).unwrap().values().unwrap() {
+            let row = format!("| `{name}` | `{value}` |");
+            assert!(readme.contains(&row), "README.md has no row {row}");
+        }
+    }
 }
