@@ -48,12 +48,14 @@ fn finish(shared: &Shared) {
     let _alone = shared.keeping.lock();
     {
         let mut state = shared.state.lock();
-        if state.core.failed().is_some() || state.is_stopped {
+        if std::mem::replace(&mut state.is_stopped, true) {
             return;
         }
-        state.is_stopped = true;
         shared.work.notify_all();
         shared.chores.notify_all();
+        if state.core.failed().is_some() {
+            return;
+        }
     }
     let (ended, current, spare) = {
         let mut state = shared.state.lock();

@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::Offset;
 use crate::disk::Disk;
@@ -20,7 +21,7 @@ use super::{
 /// Keeps entries in the journal of one folder.
 pub struct JournalStore {
     pub(crate) shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl JournalStore {
@@ -37,7 +38,7 @@ impl JournalStore {
         let has_threads = options.threads;
         let depth = options.sync_depth.max(1);
         let shared = Arc::new(open::open(disk, options, events)?);
-        let mut store = Self { shared, threads: Vec::new() };
+        let mut store = Self { shared, threads: Mutex::default() };
         if has_threads {
             for _ in 0..depth {
                 store.start("journal", worker::run)?;
@@ -54,7 +55,7 @@ impl JournalStore {
             .stack_size(512 << 10)
             .spawn(move || run(&shared))
             .map_err(|error| OpenError::Io { what: "starting a thread".to_owned(), error })?;
-        self.threads.push(thread);
+        self.threads.get_mut().push(thread);
         Ok(())
     }
 
@@ -79,7 +80,7 @@ impl Drop for JournalStore {
             self.shared.chores.notify_all();
         }
         let this = std::thread::current().id();
-        for thread in self.threads.drain(..) {
+        for thread in self.threads.get_mut().drain(..) {
             // Dropped by a callback, on a thread of its own, it can't wait for that one.
             if thread.thread().id() != this {
                 let _ = thread.join();
@@ -153,6 +154,21 @@ impl EntryStore for JournalStore {
     }
 
     async fn close(&self) {
-        close::close(&self.shared, self.shared.options.threads).await;
+        let has_threads = self.shared.options.threads;
+        close::close(&self.shared, has_threads).await;
+        let threads = std::mem::take(&mut *self.threads.lock());
+        if has_threads && threads.is_empty() {
+            // Another call joins them.
+            return;
+        }
+        // A thread may still be telling of what it made durable, and so own its listener.
+        let _ = self
+            .blocking(move |shared| {
+                for thread in threads {
+                    let _ = thread.join();
+                }
+                *shared.lock.lock() = None;
+            })
+            .await;
     }
 }

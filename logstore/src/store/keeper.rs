@@ -123,6 +123,7 @@ fn pause(bytes: u64, bytes_per_second: u64) -> Duration {
 /// Prepares an empty, durable extent, unless the disk is full.
 pub(crate) fn make_spare(shared: &Shared) {
     if !shared.check_space() {
+        nudge_awaiting(shared);
         return;
     }
     let key = {
@@ -138,17 +139,23 @@ pub(crate) fn make_spare(shared: &Shared) {
             extent.total = u64::from(shared.options.extent_bytes);
             state.index.extents.insert(key.id, extent);
             state.core.set_spare(key);
-            let was_awaited = std::mem::take(&mut state.waits_for_spare);
             drop(state);
-            if was_awaited {
-                shared.nudge();
-            }
+            nudge_awaiting(shared);
         }
         Err(error) => {
             // Whatever is there of it holds nothing; a start removes it as well.
             let _ = shared.disk.remove(&key.file_name(ExtentKind::Journal));
             out_of_space_or_fail(shared, "an extent could not be made", &error);
+            nudge_awaiting(shared);
         }
+    }
+}
+
+/// Those who wait for the next extent try again. If there is none, they are told why.
+fn nudge_awaiting(shared: &Shared) {
+    let was_awaited = std::mem::take(&mut shared.state.lock().waits_for_spare);
+    if was_awaited {
+        shared.nudge();
     }
 }
 

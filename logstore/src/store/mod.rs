@@ -185,6 +185,7 @@ pub trait EntryStore: Send + Sync + 'static {
     /// is still found: that is how a drop survives a crash.
     fn drop_segment(&self, id: SegmentId);
 
-    /// Writes and syncs all that was appended, then refuses entries. Resolves when done.
+    /// Writes and syncs all that was appended, then refuses entries. Resolves when done: all that
+    /// is durable was told of, and another store may be opened over the same disk.
     async fn close(&self);
 }

@@ -186,7 +186,7 @@ pub(crate) fn open(
         settled: Default::default(),
         files: Files::default(),
         indexes,
-        _lock: lock,
+        lock: Mutex::new(Some(lock)),
     };
     settle(&shared, &verdicts, last).map_err(trying("closing the extents of the last run"))?;
     for name in names.iter().filter(|name| name.ends_with(rewrite::UNFINISHED)) {

@@ -45,7 +45,8 @@ pub(crate) struct Shared {
     pub(crate) settled: Notify,
     pub(crate) files: Files,
     pub(crate) indexes: IndexCache,
-    pub(crate) _lock: Box<dyn FolderLock>,
+    /// Let go when the store was closed: from then on it only reads.
+    pub(crate) lock: Mutex<Option<Box<dyn FolderLock>>>,
 }
 
 pub(crate) struct State {

@@ -223,6 +223,23 @@ fn a_full_disk_refuses_appends_until_there_is_room() {
 }
 
 #[test]
+fn those_who_wait_for_an_extent_are_told_when_the_disk_has_no_room_for_it() {
+    let disk = FaultDisk::new();
+    let harness = Harness::over(disk.clone(), Options { min_free_bytes: 10_000, ..options() });
+    disk.set_capacity(Some(disk.used() + 5_000));
+    let mut offset = 0;
+    // Everything is durable before each append: no report of progress is still to come.
+    while harness.append(0, offset, &[7; 500]) != Err(StoreError::Busy) {
+        offset += 1;
+        crate::store::close::drain(&harness.store.shared);
+    }
+    let told = *harness.events.told.lock();
+    harness.keep();
+    assert!(*harness.events.told.lock() > told, "who waits has to try again");
+    assert_eq!(harness.append(0, offset, &[7; 500]), Err(StoreError::DiskFull));
+}
+
+#[test]
 fn an_idle_journal_is_silent() {
     let harness = Harness::new();
     fill(&harness, 1, 3, 50);

@@ -24,6 +24,8 @@ use super::*;
 pub(super) struct Recorder {
     pub(super) durable: Mutex<Position>,
     pub(super) failed: Mutex<Option<String>>,
+    /// How often it was told what is durable.
+    pub(super) told: Mutex<u64>,
 }
 
 impl StoreEvents for Recorder {
@@ -31,6 +33,7 @@ impl StoreEvents for Recorder {
         let mut last = self.durable.lock();
         assert!(position >= *last, "positions only rise");
         *last = position;
+        *self.told.lock() += 1;
     }
 
     fn failed(&self, reason: &str) {

@@ -125,7 +125,11 @@ fn threads_on_the_file_system() {
     let locked = JournalStore::open(disk(), threaded(), Arc::<Waiter>::default()).unwrap();
     let second = JournalStore::open(disk(), threaded(), Arc::<Waiter>::default());
     assert!(matches!(second, Err(OpenError::Locked)));
-    drop(locked);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(locked.close());
+    let next = JournalStore::open(disk(), threaded(), Arc::<Waiter>::default());
+    assert!(next.is_ok(), "a closed store lets go of the folder, whoever still owns it");
+    check(&locked, 81);
 }
 
 #[test]
