@@ -22,6 +22,8 @@ pub struct MqttConfig {
     pub max_keep_alive_s: u16,
     /// The longest that a session outlives its connection. `u32::MAX` bounds nothing.
     pub max_session_expiry_s: u32,
+    /// Sessions, connected or not: clients without one are refused past this.
+    pub max_sessions: usize,
     /// QoS 1 and 2 PUBLISHes of a client that may be unacknowledged.
     pub receive_maximum: u16,
     /// QoS 1 and 2 PUBLISHes to a client that may be unacknowledged, of each QoS.
@@ -63,6 +65,7 @@ impl Default for MqttConfig {
             connect_timeout_ms: 10_000,
             max_keep_alive_s: 0,
             max_session_expiry_s: 7 * 24 * 3600,
+            max_sessions: 2_000_000,
             receive_maximum: 1024,
             max_in_flight: 1024,
             topic_alias_maximum: 64,

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock::WallClock;
 use super::codec::{Reason, UserPropertiesBuf};
+use super::connection::ConnShared;
 use super::deliver::Message;
 use super::metrics::MqttMetrics;
 use super::publish::{RetainedRecord, complete};
@@ -144,6 +145,17 @@ struct Jobs {
     seen: Vec<Seen>,
 }
 
+/// Batches that are queued or being written.
+#[derive(Debug, Default)]
+struct Backlog {
+    bytes: usize,
+    waiters: Vec<Arc<ConnShared>>,
+}
+
+/// Bytes of committed batches that may wait to be written, before publishers of retained messages
+/// have to.
+const MAX_BACKLOG_BYTES: usize = 32 << 20;
+
 /// The retained messages.
 pub(crate) struct Retained {
     meta: Meta,
@@ -151,6 +163,7 @@ pub(crate) struct Retained {
     metrics: Arc<MqttMetrics>,
     gate: Arc<Gate>,
     queue: Mutex<Jobs>,
+    backlog: Mutex<Backlog>,
     work: Notify,
 }
 
@@ -162,6 +175,7 @@ impl Retained {
             metrics,
             gate: Arc::default(),
             queue: Mutex::default(),
+            backlog: Mutex::default(),
             work: Notify::new(),
         }
     }
@@ -186,8 +200,20 @@ impl Retained {
 
     /// Records were committed that set or clear retained messages.
     pub(crate) fn committed(&self, committed: Committed) {
+        self.backlog.lock().bytes += committed.batch.len();
         self.queue.lock().committed.push(committed);
         self.work.notify_one();
+    }
+
+    /// Whether a publisher of retained messages must wait: commits are faster than meta. It is woken
+    /// when some are written.
+    pub(crate) fn must_wait(&self, connection: &Arc<ConnShared>) -> bool {
+        let mut backlog = self.backlog.lock();
+        let must_wait = backlog.bytes > MAX_BACKLOG_BYTES;
+        if must_wait {
+            backlog.waiters.push(connection.clone());
+        }
+        must_wait
     }
 
     /// A dispatcher saw records that others than this broker wrote.
@@ -244,7 +270,14 @@ impl Retained {
         loop {
             let jobs = std::mem::take(&mut *self.queue.lock());
             if !jobs.committed.is_empty() || !jobs.seen.is_empty() {
+                let bytes: usize = jobs.committed.iter().map(|job| job.batch.len()).sum();
                 self.write(jobs).await;
+                let waiters = {
+                    let mut backlog = self.backlog.lock();
+                    backlog.bytes = backlog.bytes.saturating_sub(bytes);
+                    std::mem::take(&mut backlog.waiters)
+                };
+                waiters.iter().for_each(|connection| connection.wake());
                 continue;
             }
             tokio::select! {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::codec::SubscriptionOptions;
@@ -53,9 +55,48 @@ pub(crate) enum Subscribed {
 pub(crate) struct Targets {
     pub(crate) routes: Vec<Arc<Route>>,
     pub(crate) groups: Vec<Arc<Group>>,
+    /// Where each session's route stands, by the session's key; only where there are many.
+    places: Option<Box<HashMap<u64, usize, RandomState>>>,
 }
 
+/// So many routes are searched one by one; more are not, or a million sessions that end take a
+/// million times as long each.
+const FEW: usize = 32;
+
 impl Targets {
+    fn place(&self, session: &Session) -> Option<usize> {
+        match &self.places {
+            Some(places) => places.get(&session.key).copied(),
+            None => self.routes.iter().position(|route| route.session.key == session.key),
+        }
+    }
+
+    fn push(&mut self, route: Arc<Route>) {
+        if let Some(places) = &mut self.places {
+            places.insert(route.session.key, self.routes.len());
+        }
+        self.routes.push(route);
+        if self.places.is_none() && self.routes.len() > FEW {
+            let places = self.routes.iter().enumerate();
+            self.places = Some(Box::new(places.map(|(at, it)| (it.session.key, at)).collect()));
+        }
+    }
+
+    fn remove(&mut self, session: &Session) {
+        let Some(at) = self.place(session) else { return };
+        self.routes.swap_remove(at);
+        let moved = self.routes.get(at).map(|route| route.session.key);
+        if let Some(places) = &mut self.places {
+            places.remove(&session.key);
+            if let Some(moved) = moved {
+                places.insert(moved, at);
+            }
+        }
+        if self.routes.len() <= FEW / 2 {
+            self.places = None;
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.routes.is_empty() && self.groups.is_empty()
     }
@@ -77,21 +118,17 @@ impl Routes {
         let mut index = self.index.write();
         let filter = route.filter.clone();
         let targets = index.get_or_insert_with(&filter, Targets::default);
-        let same = |other: &&mut Arc<Route>| Arc::ptr_eq(&other.session, &route.session);
-        let old = if is_new { None } else { targets.routes.iter_mut().rev().find(same) };
-        match old {
+        let at = if is_new { None } else { targets.place(&route.session) };
+        match at.and_then(|at| targets.routes.get_mut(at)) {
             Some(old) => *old = route,
-            None => targets.routes.push(route),
+            None => targets.push(route),
         }
     }
 
     pub(crate) fn remove(&self, route: &Route) {
         let mut index = self.index.write();
         let Some(targets) = index.get_mut(&route.filter) else { return };
-        let at = targets.routes.iter().position(|it| Arc::ptr_eq(&it.session, &route.session));
-        if let Some(at) = at {
-            targets.routes.swap_remove(at);
-        }
+        targets.remove(&route.session);
         if targets.is_empty() {
             index.remove(&route.filter);
         }
@@ -112,5 +149,51 @@ impl Routes {
         if targets.is_empty() {
             index.remove(&group.filter);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::codec::QoS;
+
+    fn route(session: &Arc<Session>, qos: QoS) -> Arc<Route> {
+        Arc::new(Route {
+            session: session.clone(),
+            filter: "t".into(),
+            options: SubscriptionOptions { qos, ..Default::default() },
+            subscription_id: None,
+            starts: Arc::default(),
+        })
+    }
+
+    #[test]
+    fn many_sessions_with_one_filter_come_change_and_go() {
+        let routes = Routes::default();
+        let sessions: Vec<_> = (0..100).map(|key| Session::new("c".into(), key)).collect();
+        for session in &sessions {
+            routes.insert(route(session, QoS::AtMostOnce), true);
+        }
+        let of = |key: u64| {
+            let mut found = Vec::new();
+            routes.read().matches("t", &mut |targets: &Targets| {
+                assert_eq!(targets.places.is_some(), targets.routes.len() > FEW / 2);
+                let same = targets.routes.iter().filter(|route| route.session.key == key);
+                found.extend(same.map(|route| route.options.qos));
+            });
+            found
+        };
+        for session in &sessions {
+            routes.insert(route(session, QoS::AtLeastOnce), false);
+            assert_eq!(of(session.key), [QoS::AtLeastOnce]);
+        }
+        for (done, session) in sessions.iter().enumerate() {
+            routes.remove(&route(session, QoS::AtLeastOnce));
+            assert_eq!(of(session.key), []);
+            for later in sessions.iter().skip(done + 1) {
+                assert_eq!(of(later.key), [QoS::AtLeastOnce]);
+            }
+        }
+        assert!(routes.read().is_empty());
     }
 }

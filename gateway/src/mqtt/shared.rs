@@ -2,8 +2,10 @@
 //! member, in turn.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use interflow_logstore::{AppendKind, Read, ReadError};
 use parking_lot::Mutex;
@@ -17,6 +19,9 @@ use super::publish::filter_hashes;
 use super::routes::Start;
 use super::session::{At, Limits, Link, Outcome, Session, Source, Tally};
 use super::topic::filter_matches;
+
+/// How long to wait before a log that could not be read is read again.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug)]
 struct Member {
@@ -235,9 +240,20 @@ impl Group {
                     self.advance(shard, start);
                     continue;
                 }
-                Err(error) => {
-                    tracing::error!(log = %tail.log, %error, "a group can't read the log");
+                Err(ReadError::Damaged { from, to }) => {
+                    tracing::error!(log = %tail.log, from, to, "damaged offsets are not delivered");
+                    self.advance(shard, to.max(cursor + 1));
+                    continue;
+                }
+                Err(ReadError::OutOfRange { .. } | ReadError::NoSuchLog) => {
                     self.advance(shard, until);
+                    continue;
+                }
+                Err(error @ ReadError::Io(_)) => {
+                    tracing::error!(log = %tail.log, %error, "a group can't read the log");
+                    if self.pause().await.is_break() {
+                        return false;
+                    }
                     continue;
                 }
             };
@@ -260,6 +276,14 @@ impl Group {
                 }
             }
             self.advance(shard, outcome.next_offset.min(until));
+        }
+    }
+
+    /// Nobody tells when a disk can be read again: waits a while, or until the group ends.
+    async fn pause(&self) -> ControlFlow<()> {
+        tokio::select! {
+            () = tokio::time::sleep(READ_AGAIN) => ControlFlow::Continue(()),
+            () = self.stop.cancelled() => ControlFlow::Break(()),
         }
     }
 
@@ -308,6 +332,13 @@ impl Group {
                 Read { log: tail.log, offset, max_bytes: 1, stable_only: true, filter: None };
             let outcome = match parts.dispatch.client.read(read).await {
                 Ok(outcome) => outcome.batches,
+                Err(error @ ReadError::Io(_)) => {
+                    tracing::error!(log = %tail.log, %error, "a group can't read the log");
+                    if self.pause().await.is_break() {
+                        return false;
+                    }
+                    continue;
+                }
                 Err(error) => {
                     tracing::warn!(log = %tail.log, offset, %error, "a record is gone");
                     Vec::new()

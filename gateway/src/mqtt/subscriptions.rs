@@ -134,6 +134,11 @@ impl Broker {
             if old.is_none() && state.subscriptions.len() >= self.config.max_subscriptions {
                 return Ok(Reason::QuotaExceeded);
             }
+            // Subscribed again and again, with nothing taken of what is retained.
+            let scans = state.online.as_ref().map_or(0, |online| online.scans.len());
+            if scans + granting.wishes.len() >= self.config.max_subscriptions {
+                return Ok(Reason::QuotaExceeded);
+            }
             old
         };
         let is_new = old.is_none();

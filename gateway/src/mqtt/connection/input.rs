@@ -18,6 +18,11 @@ impl Core {
     /// Handles the whole packets that `bytes` begins with. Returns how many bytes they are.
     pub(super) fn consume(&mut self, bytes: &[u8]) -> (usize, Result<(), Close>) {
         let mut taken = 0;
+        self.is_clogged = self.owes_too_much();
+        if self.is_clogged {
+            self.is_stalled = true;
+            return (0, Ok(()));
+        }
         let result = loop {
             let rest = bytes.get(taken..).unwrap_or_default();
             let (frame, len) = match self.rules.split(rest) {
@@ -48,6 +53,15 @@ impl Core {
         };
         self.flush_publishes();
         (taken, result)
+    }
+
+    /// The client doesn't take its answers: it gets no more before it does. Deliveries alone never
+    /// come to this much, so a client that writes before it reads isn't held up by them.
+    pub(super) fn owes_too_much(&self) -> bool {
+        let config = &self.broker.config;
+        let limit =
+            (2 * config.max_outbound_bytes).saturating_add(config.max_packet_bytes as usize);
+        self.session.lock().online_of(self.number).is_some_and(|online| online.backlog() > limit)
     }
 
     /// Publishes that came together go into the log together.

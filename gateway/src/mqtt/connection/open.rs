@@ -41,6 +41,10 @@ pub(crate) async fn serve(broker: Arc<Broker>, stream: Stream, peer: Peer) {
     .await;
     match opened {
         Some(core) => {
+            if broker.stop.is_cancelled() {
+                // It may have come too late to be told with the others.
+                core.shared.close(Reason::ServerShuttingDown);
+            }
             let mut connection = Connection { core, wire };
             let close = connection.run().await;
             connection.core.shared.set_drained();
@@ -120,6 +124,11 @@ async fn check(broker: &Broker, connect: &Connect<'_>, peer: &Peer) -> Result<()
         && (!broker.topic_limits.admit(will.topic) || will.topic.starts_with('$'))
     {
         return Err(Reason::TopicNameInvalid);
+    }
+    if broker.registry.len() >= broker.config.max_sessions
+        && !broker.registry.contains(connect.client_id)
+    {
+        return Err(Reason::QuotaExceeded);
     }
     if !broker.auth.is_required() {
         return Ok(());

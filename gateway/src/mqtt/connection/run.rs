@@ -49,6 +49,8 @@ pub(super) struct Core {
     pub(super) job: Option<Job>,
     /// Whole packets may lie unread: they wait for the job, or for room.
     pub(super) is_stalled: bool,
+    /// They wait until the client has taken its answers.
+    pub(super) is_clogged: bool,
     /// Writers that got publishes since they were last flushed.
     pub(super) touched: SmallVec<[u16; 8]>,
     feeder: Option<Job>,
@@ -83,6 +85,7 @@ impl Core {
             aliases: Vec::new(),
             job: None,
             is_stalled: true, // packets may have come with CONNECT
+            is_clogged: false,
             touched: SmallVec::new(),
             feeder: None,
         }
@@ -138,11 +141,18 @@ impl Connection {
         {
             return Poll::Ready(Close::Ended(Reason::KeepAliveTimeout));
         }
-        if let Poll::Ready(close) = self.poll_input(cx) {
-            return Poll::Ready(close);
+        loop {
+            if let Poll::Ready(close) = self.poll_input(cx) {
+                return Poll::Ready(close);
+            }
+            self.core.poll_feeder(cx);
+            if let Poll::Ready(close) = self.poll_output(cx) {
+                return Poll::Ready(close);
+            }
+            if !self.core.is_clogged || self.core.owes_too_much() {
+                return Poll::Pending;
+            }
         }
-        self.core.poll_feeder(cx);
-        self.poll_output(cx)
     }
 
     /// Reads and handles packets until there are no more, or they have to wait.

@@ -45,6 +45,7 @@ impl DispatchParts {
             self.metrics.publishes_dropped.at(qos).add(count(&tally.dropped));
         }
         self.metrics.in_flight.add(tally.in_flight);
+        self.metrics.in_flight.sub(tally.ended);
     }
 
     /// Opens a batch for reading; `None` (and a count) if it can't be read.

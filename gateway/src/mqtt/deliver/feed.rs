@@ -1,7 +1,7 @@
 //! A session's own reading: retained messages of new subscriptions, and what the log holds past
 //! its cursors, until the tails may push to it.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -12,7 +12,7 @@ use super::dispatch::DispatchParts;
 use super::message::Message;
 use super::outgoing::Variants;
 use super::tail::{Tail, is_at_or_before};
-use crate::mqtt::codec::{QoS, UserPropertiesBuf};
+use crate::mqtt::codec::{QoS, Reason, UserPropertiesBuf};
 use crate::mqtt::publish::filter_hashes;
 use crate::mqtt::retained::Retained;
 use crate::mqtt::routes::{Route, Subscribed};
@@ -191,9 +191,18 @@ impl Feeder {
                 return self.advance(shard, start);
             }
             Err(ReadError::Damaged { to, .. }) => return self.advance(shard, to.max(cursor + 1)),
-            Err(error) => {
-                tracing::error!(log = %tail.log, %error, "a session can't read the log");
+            Err(ReadError::OutOfRange { .. } | ReadError::NoSuchLog) => {
                 return self.advance(shard, until);
+            }
+            Err(error @ ReadError::Io(_)) => {
+                tracing::error!(log = %tail.log, %error, "a session can't read the log");
+                // What the log holds isn't lost: the client may come again for it.
+                {
+                    let mut state = self.session.lock();
+                    let online = state.online_of(self.number).ok_or(Gone)?;
+                    online.connection.close(Reason::ImplementationSpecificError);
+                }
+                return pending().await;
             }
         };
         for batch in &outcome.batches {

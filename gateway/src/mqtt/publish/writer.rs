@@ -111,6 +111,12 @@ impl Writer {
         connection: Option<&Arc<ConnShared>>,
         completion: impl FnOnce() -> Completion,
     ) -> Result<(), Full> {
+        if let Some(connection) = connection
+            && message.retain
+            && self.parts.retained.must_wait(connection)
+        {
+            return Err(Full);
+        }
         let mut lanes = self.lanes.lock();
         // Something must be in flight for a waiter to be woken.
         if let Some(connection) = connection

@@ -57,6 +57,8 @@ pub(crate) struct Tally {
     pub(crate) delivered: [u64; 3],
     pub(crate) dropped: [u64; 3],
     pub(crate) in_flight: u64,
+    /// Of those in flight, how many were given up.
+    pub(crate) ended: u64,
 }
 
 impl Tally {
@@ -215,7 +217,10 @@ impl State {
     pub(crate) fn pump(&mut self, limits: Limits, now_ms: i64, tally: &mut Tally) {
         let Some(online) = self.online.as_deref_mut() else { return };
         // In the original order, whatever the QoS [MQTT-4.6.0-1].
-        while online.to_send_again > 0 && online.outstanding < online.quota {
+        while online.to_send_again > 0
+            && online.outstanding < online.quota
+            && online.backlog() <= limits.max_outbound_bytes
+        {
             let is_qos1 = match (self.qos1.next_again(), self.qos2.next_again()) {
                 (Some(one), Some(two)) => one < two,
                 (one, _) => one.is_some(),
@@ -225,9 +230,15 @@ impl State {
                 online.to_send_again = 0;
                 break;
             };
+            online.to_send_again -= 1;
+            if delivery.outgoing.bytes() > online.receiver.max_packet_bytes as usize {
+                // This connection takes less than the one it was sent on [MQTT-3.1.2-25].
+                tally.drop(delivery.outgoing.qos());
+                tally.ended += u64::from(window.finish(id));
+                continue;
+            }
             online.publish(&delivery.outgoing, Some(id), true, None, now_ms);
             online.outstanding += 1;
-            online.to_send_again -= 1;
         }
         if online.to_send_again > 0 {
             return;

@@ -40,6 +40,11 @@ impl Registry {
         self.sessions.lock().contains_key(client_id)
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.lock().len()
+    }
+
     /// Forgets a session, if it is (still) the one of its client.
     pub(crate) fn remove(&self, session: &Arc<Session>) {
         let mut sessions = self.sessions.lock();

@@ -35,6 +35,15 @@ enum Phase {
     Done,
 }
 
+impl Phase {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Sent { delivery, .. } => delivery.outgoing.bytes(),
+            Self::Released(_) | Self::Done => 0,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     id: PacketId,
@@ -49,8 +58,13 @@ pub(crate) struct Window {
     first_id: u16,
     next_id: u16,
     live: usize,
+    /// Of the packets that may have to be sent again.
+    bytes: usize,
     releases: u64,
 }
+
+/// Past so many bytes that a client doesn't acknowledge, it gets no more.
+const MAX_BYTES: usize = 8 << 20;
 
 const HALF: u16 = 0x7fff;
 
@@ -64,7 +78,7 @@ impl Window {
     }
 
     fn new(first_id: u16) -> Self {
-        Self { entries: VecDeque::new(), first_id, next_id: 0, live: 0, releases: 0 }
+        Self { entries: VecDeque::new(), first_id, next_id: 0, live: 0, bytes: 0, releases: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -81,9 +95,9 @@ impl Window {
         (self.entries.front().map(|entry| entry.id) != Some(id)).then_some(id)
     }
 
-    /// There is an id for one more.
+    /// There is an id, and memory, for one more.
     pub(crate) fn has_room(&self) -> bool {
-        self.free_id().is_some()
+        self.bytes < MAX_BYTES && self.free_id().is_some()
     }
 
     /// Adds a message that is being sent; `None` if it has no room.
@@ -91,6 +105,7 @@ impl Window {
     pub(crate) fn push(&mut self, delivery: Delivery, order: u64) -> Option<PacketId> {
         let id = self.free_id()?;
         self.next_id = if self.next_id + 1 == HALF { 0 } else { self.next_id + 1 };
+        self.bytes += delivery.outgoing.bytes();
         self.entries.push_back(Entry { id, phase: Phase::Sent { delivery, order, again: false } });
         self.live += 1;
         Some(id)
@@ -103,7 +118,9 @@ impl Window {
     /// The exchange ended: PUBACK, PUBCOMP, or PUBREC with an error. Returns whether it was open.
     pub(crate) fn finish(&mut self, id: PacketId) -> bool {
         let Some(entry) = self.find(id) else { return false };
+        let freed = entry.phase.bytes();
         entry.phase = Phase::Done;
+        self.bytes = self.bytes.saturating_sub(freed);
         self.live -= 1;
         while self.entries.front().is_some_and(|entry| matches!(entry.phase, Phase::Done)) {
             self.entries.pop_front();
@@ -119,9 +136,11 @@ impl Window {
         self.releases += 1;
         let order = self.releases;
         let Some(entry) = self.find(id) else { return false };
+        let freed = entry.phase.bytes();
         if let Phase::Sent { .. } = entry.phase {
             entry.phase = Phase::Released(order);
         }
+        self.bytes = self.bytes.saturating_sub(freed);
         true
     }
 
@@ -131,6 +150,8 @@ impl Window {
             if let Phase::Sent { delivery, .. } = &mut entry.phase
                 && let Some(other) = delivery.outgoing.in_version(version)
             {
+                let (before, after) = (delivery.outgoing.bytes(), other.bytes());
+                self.bytes = (self.bytes + after).saturating_sub(before);
                 delivery.outgoing = Arc::new(other);
             }
         }
@@ -184,6 +205,7 @@ impl Window {
     /// Takes out everything: the session ends. Returns what was never acknowledged, in order.
     pub(crate) fn drain(&mut self) -> Vec<Delivery> {
         self.live = 0;
+        self.bytes = 0;
         self.entries
             .drain(..)
             .filter_map(|entry| match entry.phase {

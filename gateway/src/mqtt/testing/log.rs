@@ -32,6 +32,7 @@ impl Log {
 pub(crate) struct FakeLog {
     logs: Mutex<HashMap<LogId, Log>>,
     holds: Mutex<bool>,
+    read_error: Mutex<Option<ReadError>>,
 }
 
 impl FakeLog {
@@ -41,6 +42,11 @@ impl FakeLog {
         if !holds {
             self.commit();
         }
+    }
+
+    /// From now on reads fail so (or no longer do).
+    pub(crate) fn fail_reads(&self, error: Option<ReadError>) {
+        *self.read_error.lock() = error;
     }
 
     /// Commits everything that waits.
@@ -136,6 +142,11 @@ impl LogClient for FakeLog {
     }
 
     async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {
+        match &*self.read_error.lock() {
+            Some(ReadError::Damaged { to, .. }) if read.offset >= *to => {}
+            Some(error) => return Err(error.clone()),
+            None => {}
+        }
         let logs = self.logs.lock();
         let log = logs.get(&read.log).ok_or(ReadError::NoSuchLog)?;
         let mut outcome =

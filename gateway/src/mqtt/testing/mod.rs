@@ -4,4 +4,4 @@
 mod client;
 mod log;
 
-pub(super) use client::{Got, Rig, SHARDS};
+pub(super) use client::{Client, Got, Rig, SHARDS};

@@ -2,6 +2,7 @@
 
 mod bridge;
 mod handover;
+mod limits;
 mod publishing;
 mod retaining;
 mod sessions;
