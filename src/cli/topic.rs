@@ -186,6 +186,7 @@ fn describe(client: &mut Client, name: &str) -> anyhow::Result<()> {
     let request = DescribeConfigsRequest::default().with_resources(vec![
         DescribeConfigsResource::default()
             .with_resource_type(RESOURCE_TOPIC)
+            .with_configuration_keys(None)
             .with_resource_name(StrBytes::from_string(name.to_owned())),
     ]);
     let mut rows = Vec::new();

@@ -126,7 +126,7 @@ impl Entry {
         if self.seen == Some(bounds) {
             return Ok(());
         }
-        if u64::try_from(self.next).is_ok_and(|next| next > bounds.committed) {
+        if u64::try_from(self.next).is_ok_and(|next| next >= bounds.committed) {
             bounds = feed.ask(plane.log()).await.map_err(|error| self.of_log(&error))?;
         }
         self.see(bounds);
