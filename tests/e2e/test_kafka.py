@@ -194,7 +194,11 @@ def test_own_tools(broker, unique):
     kafka, admin = ["--bootstrap", broker.bootstrap], ["--bootstrap", broker.bootstrap]
     interflow("topic", "create", topic, "--partitions", "3", *kafka)
     assert topic in interflow("topic", "list", *kafka).stdout
-    assert "3" in interflow("topic", "describe", topic, *kafka).stdout
+    described = interflow("topic", "describe", topic, *kafka).stdout
+    assert [line.split() for line in described.splitlines()][2:5] == [
+        [str(partition), "0", "0", "0"] for partition in range(3)
+    ]
+    assert "retention.ms" in described
     kafka_clients.produce("confluent", broker, topic, "key", "value")
     member = Member(broker, group, topic)
     poll_until([member], lambda: member.values == ["value"])
