@@ -5,6 +5,8 @@
 //! `--writers N` closed-loop writers, each with `--window W` entries in flight, `--bytes B` each,
 //! `--depth D` syncs in flight, `--seconds S`, `--dir FOLDER` on the disk to measure.
 
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads real clocks")]
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::FileExt;

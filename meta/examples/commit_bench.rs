@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p interflow-meta --example commit_bench -- [FOLDER] [SECONDS] [COMMITTERS]`
 
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads real clocks")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

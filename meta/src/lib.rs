@@ -55,8 +55,11 @@
 //! An entity's error type implements [`TransactError`], so that the retry loop finds meta's own
 //! errors in it.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests use real files and clocks"))]
+
 mod embedded;
 mod entities;
+#[allow(clippy::disallowed_methods, reason = "this is where the real clock and chance are")]
 mod env;
 mod error;
 mod ids;

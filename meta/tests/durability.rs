@@ -1,6 +1,8 @@
 //! What was acknowledged survives a power cut, whatever part of the unsynced writes is lost; and
 //! what survives is a state that the store was in.
 
+#![allow(clippy::disallowed_methods, reason = "tests use real files and clocks")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@ impl Config {
             .into_iter()
             .map(|(key, value, source)| vec![key, value, source])
             .collect();
-        print_table(&["SETTING", "VALUE", "SOURCE"], &rows);
+        print_table(&["SETTING", "VALUE", "SOURCE"], &rows)?;
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable, StrBytes};
 
 use super::topic::offsets;
-use super::{Bootstrap, print_table};
+use super::{Bootstrap, print_line, print_table};
 use crate::kafka::{Client, check};
 
 #[derive(Subcommand)]
@@ -55,7 +55,7 @@ fn list(client: &mut Client) -> anyhow::Result<()> {
         })
         .collect();
     rows.sort();
-    print_table(&["GROUP", "STATE", "TYPE"], &rows);
+    print_table(&["GROUP", "STATE", "TYPE"], &rows)?;
     Ok(())
 }
 
@@ -103,7 +103,11 @@ fn describe(client: &mut Client, id: &str) -> anyhow::Result<()> {
         }
     }
 
-    println!("group {id}, {}, {} members", described.group_state, described.members.len());
+    print_line(&format!(
+        "group {id}, {}, {} members",
+        described.group_state,
+        described.members.len()
+    ))?;
     let mut rows = Vec::new();
     for (topic, partitions) in &committed {
         let numbers: Vec<i32> = partitions.keys().copied().collect();
@@ -122,6 +126,6 @@ fn describe(client: &mut Client, id: &str) -> anyhow::Result<()> {
             ]);
         }
     }
-    print_table(&["TOPIC", "PARTITION", "COMMITTED", "END", "LAG", "OWNER"], &rows);
+    print_table(&["TOPIC", "PARTITION", "COMMITTED", "END", "LAG", "OWNER"], &rows)?;
     Ok(())
 }

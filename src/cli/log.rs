@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use interflow_gateway::admin::LogReport;
 
-use super::{Admin, print_table};
+use super::{Admin, print_line, print_table};
 
 #[derive(Subcommand)]
 pub(crate) enum Log {
@@ -29,7 +29,7 @@ impl Log {
             if partition.is_some_and(|wanted| wanted != report.partition) {
                 continue;
             }
-            println!(
+            print_line(&format!(
                 "{topic}:{} log {}, offsets {} to {} (stable {}), leader epoch {}, {} producers",
                 report.partition,
                 report.log,
@@ -38,7 +38,7 @@ impl Log {
                 report.stable,
                 report.leader_epoch,
                 report.producers
-            );
+            ))?;
             let rows: Vec<_> = report
                 .segments
                 .iter()
@@ -54,7 +54,7 @@ impl Log {
                     ]
                 })
                 .collect();
-            print_table(&["  EPOCH", "BASE", "END", "BYTES", "DAMAGED"], &rows);
+            print_table(&["  EPOCH", "BASE", "END", "BYTES", "DAMAGED"], &rows)?;
         }
         Ok(())
     }

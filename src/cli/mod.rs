@@ -3,6 +3,7 @@
 mod config;
 mod group;
 mod log;
+mod output;
 mod publish;
 mod standalone;
 mod subscribe;
@@ -12,6 +13,8 @@ mod user;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+pub(crate) use output::{print_line, print_table};
 
 /// The version with the commit that it was built from.
 pub(crate) const VERSION: &str =
@@ -122,27 +125,6 @@ pub(crate) fn password_from_env() -> anyhow::Result<String> {
         .map_err(|_| anyhow::anyhow!("set INTERFLOW_PASSWORD to the password of --user"))
 }
 
-/// Prints rows under a heading, each column as wide as its widest value.
-pub(crate) fn print_table(heading: &[&str], rows: &[Vec<String>]) {
-    let mut widths: Vec<usize> = heading.iter().map(|h| h.len()).collect();
-    for row in rows {
-        for (width, value) in widths.iter_mut().zip(row) {
-            *width = (*width).max(value.chars().count());
-        }
-    }
-    let line = |values: &mut dyn Iterator<Item = &str>| {
-        let mut text = String::new();
-        for (value, width) in values.zip(&widths) {
-            text.push_str(&format!("{value:<width$}  "));
-        }
-        println!("{}", text.trim_end());
-    };
-    line(&mut heading.iter().copied());
-    for row in rows {
-        line(&mut row.iter().map(String::as_str));
-    }
-}
-
 /// Runs the command line; errors go to standard error, with their causes.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -157,6 +139,7 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

@@ -14,7 +14,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Bootstrap, print_table};
+use super::{Bootstrap, print_line, print_table};
 use crate::kafka::{Client, check};
 
 const METADATA_VERSION: i16 = 12;
@@ -129,7 +129,7 @@ fn list(client: &mut Client) -> anyhow::Result<()> {
             vec![name_of(topic), topic.partitions.len().to_string(), topic.topic_id.to_string()]
         })
         .collect();
-    print_table(&["TOPIC", "PARTITIONS", "ID"], &rows);
+    print_table(&["TOPIC", "PARTITIONS", "ID"], &rows)?;
     Ok(())
 }
 
@@ -157,7 +157,7 @@ fn create(
     let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
     for topic in client.call(7, &request)?.topics {
         check(topic.error_code, name, topic.error_message.as_deref())?;
-        println!("created {name} with {} partitions", topic.num_partitions);
+        print_line(&format!("created {name} with {} partitions", topic.num_partitions))?;
     }
     Ok(())
 }
@@ -165,7 +165,7 @@ fn create(
 fn describe(client: &mut Client, name: &str) -> anyhow::Result<()> {
     let Some(topic) = metadata(client, Some(&[name]))?.pop() else { bail!("{name}: not found") };
     check(topic.error_code, name, None)?;
-    println!("topic {name}, id {}", topic.topic_id);
+    print_line(&format!("topic {name}, id {}", topic.topic_id))?;
     let mut partitions: Vec<_> = topic.partitions.iter().map(|p| p.partition_index).collect();
     partitions.sort_unstable();
     let earliest = offsets(client, name, &partitions, -2)?;
@@ -182,7 +182,7 @@ fn describe(client: &mut Client, name: &str) -> anyhow::Result<()> {
             ]
         })
         .collect();
-    print_table(&["PARTITION", "START", "END", "RECORDS"], &rows);
+    print_table(&["PARTITION", "START", "END", "RECORDS"], &rows)?;
     let request = DescribeConfigsRequest::default().with_resources(vec![
         DescribeConfigsResource::default()
             .with_resource_type(RESOURCE_TOPIC)
@@ -199,8 +199,8 @@ fn describe(client: &mut Client, name: &str) -> anyhow::Result<()> {
         }
     }
     rows.sort();
-    println!();
-    print_table(&["CONFIG", "VALUE", "SOURCE"], &rows);
+    print_line("")?;
+    print_table(&["CONFIG", "VALUE", "SOURCE"], &rows)?;
     Ok(())
 }
 
@@ -210,7 +210,7 @@ fn delete(client: &mut Client, name: &str) -> anyhow::Result<()> {
         .with_timeout_ms(30_000);
     for topic in client.call(6, &request)?.responses {
         check(topic.error_code, name, topic.error_message.as_deref())?;
-        println!("deleted {name}");
+        print_line(&format!("deleted {name}"))?;
     }
     Ok(())
 }

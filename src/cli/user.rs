@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Subcommand;
 use serde_json::json;
 
-use super::Admin;
+use super::{Admin, print_line};
 
 #[derive(Subcommand)]
 pub(crate) enum User {
@@ -47,19 +47,19 @@ impl User {
                 let body = json!({ "name": name, "password": password });
                 let answer = Admin::agent().post(admin.url("/v1/users")).send_json(&body);
                 admin.json::<serde_json::Value>(answer)?;
-                println!("user {name} may connect");
+                print_line(&format!("user {name} may connect"))?;
             }
             Self::List { admin } => {
                 let answer = Admin::agent().get(admin.url("/v1/users")).call();
                 for name in admin.json::<Vec<String>>(answer)? {
-                    println!("{name}");
+                    print_line(&name)?;
                 }
             }
             Self::Remove { name, admin } => {
                 let body = json!({ "name": name });
                 let answer = Admin::agent().post(admin.url("/v1/users/remove")).send_json(&body);
                 admin.json::<serde_json::Value>(answer)?;
-                println!("user {name} removed");
+                print_line(&format!("user {name} removed"))?;
             }
         }
         Ok(())

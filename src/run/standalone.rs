@@ -223,7 +223,8 @@ impl Standalone {
         let data = &self.config.data_dir.0;
         let data = std::path::absolute(data).unwrap_or_else(|_| data.clone());
         let users = self.users.names().len();
-        welcome::print(&listeners, &data, self.ca.as_deref(), users, is_open);
+        // Nobody reads it: no reason not to serve.
+        let _ = welcome::print(&listeners, &data, self.ca.as_deref(), users, is_open);
     }
 
     /// Reads certificates again; connections that are open keep theirs.

@@ -1,5 +1,6 @@
 //! What the person who started it reads.
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -10,23 +11,24 @@ pub(super) fn print(
     ca: Option<&Path>,
     users: usize,
     is_anonymous_everywhere: bool,
-) {
-    println!("interflow {}", crate::cli::VERSION);
+) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "interflow {}", crate::cli::VERSION)?;
     for (name, addresses) in listeners {
         for address in addresses {
-            println!("listening {name} {address}");
+            writeln!(out, "listening {name} {address}")?;
         }
     }
-    println!("data {}", data.display());
+    writeln!(out, "data {}", data.display())?;
     if let Some(ca) = ca {
-        println!("dev-tls CA: {}", ca.display());
+        writeln!(out, "dev-tls CA: {}", ca.display())?;
     }
     match users {
         0 if is_anonymous_everywhere => {
-            println!("access: no users, so anybody who can connect may do anything");
+            writeln!(out, "access: no users, so anybody who can connect may do anything")?;
         }
-        0 => println!("access: no users, so credentials are ignored; loopback only"),
-        users => println!("access: {users} users; credentials are demanded"),
+        0 => writeln!(out, "access: no users, so credentials are ignored; loopback only")?,
+        users => writeln!(out, "access: {users} users; credentials are demanded")?,
     }
     let port = |wanted: &str| {
         listeners
@@ -36,11 +38,11 @@ pub(super) fn print(
             .map(SocketAddr::port)
     };
     if let Some(port) = port("mqtt") {
-        println!("try: interflow sub -b localhost:{port} -t 'sensors/#' &");
-        println!("     interflow pub -b localhost:{port} -t sensors/1/temp -m 21");
+        writeln!(out, "try: interflow sub -b localhost:{port} -t 'sensors/#' &")?;
+        writeln!(out, "     interflow pub -b localhost:{port} -t sensors/1/temp -m 21")?;
     }
     if let Some(port) = port("kafka") {
-        println!("     kcat -b localhost:{port} -C -t mqtt -K:");
+        writeln!(out, "     kcat -b localhost:{port} -C -t mqtt -K:")?;
     }
-    println!("ready");
+    writeln!(out, "ready")
 }

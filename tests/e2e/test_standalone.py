@@ -96,6 +96,13 @@ def test_config_shows_values_and_sources():
     assert "3" in line and "INTERFLOW_" in line, line
 
 
+def test_a_reader_that_went_away_is_no_error():
+    tool = subprocess.Popen([BINARY, "config"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    tool.stdout.close()
+    assert tool.wait(PATIENCE) == 0
+    assert tool.stderr.read() == b""
+
+
 def test_version_names_the_commit():
     assert interflow("--version").stdout.startswith("interflow ")
 

@@ -148,6 +148,7 @@ pub(crate) fn open(
 
     let last = extents.keys().next_back().copied().unwrap_or_default();
     let known = footers.iter().map(|footer| footer.void_to).max().unwrap_or_default();
+    #[allow(clippy::disallowed_methods, reason = "no seed given: salts only have to differ")]
     let seed = options.seed.unwrap_or_else(rand::random);
     let sizes = Sizes {
         extent: options.extent_bytes,

@@ -13,6 +13,7 @@
 mod backend;
 mod committer;
 mod fault;
+#[allow(clippy::disallowed_methods, reason = "this is where the real file is")]
 mod file;
 mod layout;
 mod memory;
