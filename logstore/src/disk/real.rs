@@ -38,13 +38,7 @@ impl RealDisk {
     /// What the file system says.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref().to_path_buf();
-        if !path.is_dir() {
-            std::fs::create_dir_all(&path)?;
-            // The new folder's own name has to last as well.
-            if let Some(parent) = path.canonicalize()?.parent() {
-                File::open(parent)?.sync_all()?;
-            }
-        }
+        make_folders(&path, |folder| sync_folder(&File::open(folder)?))?;
         let folder = File::open(&path)?;
         Ok(Self { path, folder })
     }
@@ -53,6 +47,57 @@ impl RealDisk {
         let mut options = OpenOptions::new();
         options.read(true).write(true);
         options
+    }
+}
+
+/// Makes `path` and those above it that aren't there. `sync` is called with the folder that holds
+/// each new one: a new folder's own name has to last as well.
+fn make_folders(path: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    let missing: Vec<&Path> = path
+        .ancestors()
+        .take_while(|above| !above.as_os_str().is_empty() && !above.is_dir())
+        .collect();
+    for folder in missing.into_iter().rev() {
+        match std::fs::create_dir(folder) {
+            Ok(()) => {}
+            // Somebody else was faster, and may not have synced it yet.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+            Err(error) => return Err(error),
+        }
+        match folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            Some(parent) => sync(parent)?,
+            None => sync(Path::new("."))?,
+        }
+    }
+    Ok(())
+}
+
+/// Makes the names in a folder durable; not tried again, as [`sync_data`] isn't.
+fn sync_folder(folder: &File) -> io::Result<()> {
+    Ok(rustix::fs::fsync(folder)?)
+}
+
+/// `fdatasync`, once, whatever it says. After an error the kernel has dropped the pages, and a
+/// second call would say Ok over the loss. That goes for `EINTR`, too, which Linux documents
+/// without a word on what was written until then: a file system whose write-back can be
+/// interrupted (NFS, FUSE) answers it in place of a write-back error that this very call has
+/// taken off the description. Local ones wait without being interruptible and never answer it.
+/// (`File::sync_data` tries again at `EINTR`.)
+fn sync_data(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::fdatasync(file)?)
+}
+
+/// Reserves room by `fallocate`. A signal may end that half-way; what is reserved by then stays,
+/// and the call is made again. Falls back to the length alone where the file system has no such
+/// call.
+fn reserve(
+    fallocate: impl FnMut() -> rustix::io::Result<()>,
+    set_len: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    match rustix::io::retry_on_intr(fallocate) {
+        Ok(()) => Ok(()),
+        Err(Errno::OPNOTSUPP) => set_len(),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -90,11 +135,11 @@ impl Disk for RealDisk {
     }
 
     fn sync_folder(&self) -> io::Result<()> {
-        self.folder.sync_all()
+        sync_folder(&self.folder)
     }
 
     fn space(&self) -> io::Result<Space> {
-        let stat = rustix::fs::fstatvfs(&self.folder)?;
+        let stat = rustix::io::retry_on_intr(|| rustix::fs::fstatvfs(&self.folder))?;
         Ok(Space {
             free: stat.f_bavail.saturating_mul(stat.f_frsize),
             total: stat.f_blocks.saturating_mul(stat.f_frsize),
@@ -155,8 +200,7 @@ impl DiskFile for RealFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        // Not retried, whatever it says: after a failure the kernel has dropped the pages.
-        self.0.sync_data()
+        sync_data(&self.0)
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -168,12 +212,73 @@ impl DiskFile for RealFile {
     }
 
     fn preallocate(&self, len: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, len) {
-            Ok(()) => Ok(()),
-            // A file system without it: the length alone has to do.
-            Err(Errno::OPNOTSUPP) if self.len()? >= len => Ok(()),
-            Err(Errno::OPNOTSUPP) => self.set_len(len),
-            Err(error) => Err(error.into()),
-        }
+        reserve(
+            || rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, len),
+            || if self.len()? >= len { Ok(()) } else { self.set_len(len) },
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_every_new_folder_is_synced() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let mut synced = Vec::new();
+        let mut make = |path: &Path| {
+            synced.clear();
+            make_folders(path, |folder| {
+                synced.push(folder.to_path_buf());
+                Ok(())
+            })
+            .unwrap();
+            synced.clone()
+        };
+        let deep = root.join("a/b/c");
+        assert_eq!(make(&deep), [root.to_path_buf(), root.join("a"), root.join("a/b")]);
+        assert!(deep.is_dir());
+        assert!(make(&deep).is_empty(), "nothing is new");
+        assert_eq!(make(&root.join("a/b/d")), [root.join("a/b")]);
+        RealDisk::open(root.join("e/f")).unwrap();
+        assert!(root.join("e/f").is_dir());
+        std::fs::write(root.join("file"), b"").unwrap();
+        assert!(make_folders(&root.join("file"), |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn reserving_goes_on_after_a_signal() {
+        let mut answers = vec![Ok(()), Err(Errno::INTR), Err(Errno::INTR)];
+        reserve(|| answers.pop().unwrap(), || panic!("not needed")).unwrap();
+        assert!(answers.is_empty());
+        let mut is_set = false;
+        reserve(
+            || Err(Errno::OPNOTSUPP),
+            || {
+                is_set = true;
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert!(is_set);
+        let full = reserve(|| Err(Errno::NOSPC), || panic!("not needed")).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_over_a_reserved_file() {
+        let root = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(root.path()).unwrap();
+        let file = disk.create("a").unwrap();
+        file.preallocate(10_000).unwrap();
+        assert_eq!(file.len().unwrap(), 10_000);
+        file.write_vectored_at(&[b"one", b"", b"two"], 4094).unwrap();
+        file.sync().unwrap();
+        disk.sync_folder().unwrap();
+        let mut bytes = [0; 8];
+        assert_eq!(disk.open("a").unwrap().read_at(&mut bytes, 4093).unwrap(), 8);
+        assert_eq!(&bytes, b"\0onetwo\0");
     }
 }
