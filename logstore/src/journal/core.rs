@@ -35,6 +35,8 @@ pub(crate) struct Core {
     window: Window,
     current: Option<Current>,
     spare: Option<ExtentKey>,
+    /// An entry didn't fit into the current extent and found no spare one.
+    is_spare_awaited: bool,
     /// The group that entries are added to.
     open: Option<OpenGroup>,
     /// Full groups that nobody has taken yet.
@@ -121,6 +123,7 @@ impl Core {
             window: Window::default(),
             current: None,
             spare: None,
+            is_spare_awaited: false,
             open: None,
             ready: VecDeque::new(),
             unsynced: VecDeque::new(),
@@ -205,6 +208,7 @@ impl Core {
     /// Goes on in the spare extent; returns where the one before ended.
     fn switch_extent(&mut self) -> Result<Option<(ExtentId, u32)>, StoreError> {
         let Some(key) = self.spare.take() else {
+            self.is_spare_awaited = true;
             return Err(StoreError::Busy);
         };
         self.close_group();
@@ -375,19 +379,21 @@ impl Core {
     }
 
     /// Whether it is time to prepare the next extent: there is none, and the current one is
-    /// half full.
+    /// half full, or an entry was refused that needs more than is left of it.
     pub(crate) fn needs_spare(&self) -> bool {
         let used = match (&self.open, &self.current) {
             (Some(group), _) => group.start.saturating_add(group.bytes),
             (None, Some(current)) => current.next,
             (None, None) => u32::MAX,
         };
-        self.spare.is_none() && self.failed.is_none() && used > self.sizes.extent / 2
+        let is_wanted = self.is_spare_awaited || used > self.sizes.extent / 2;
+        self.spare.is_none() && self.failed.is_none() && is_wanted
     }
 
     /// An empty, durable extent to go on in.
     pub(crate) fn set_spare(&mut self, key: ExtentKey) {
         self.spare = Some(key);
+        self.is_spare_awaited = false;
         if self.current.is_none() {
             // Without one to leave, switching cannot fail.
             let _ = self.switch_extent();

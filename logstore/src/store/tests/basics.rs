@@ -240,6 +240,22 @@ fn those_who_wait_for_an_extent_are_told_when_the_disk_has_no_room_for_it() {
 }
 
 #[test]
+fn who_waits_for_an_extent_with_a_large_entry_is_told_when_there_is_one() {
+    let harness = Harness::new();
+    harness.append(0, 0, &[7; 10_000]).unwrap();
+    harness.settle();
+    // Most of the extent is left, but not enough, and there is no other yet.
+    assert_eq!(harness.append(0, 1, &[8; 25_000]), Err(StoreError::Busy));
+    let told = *harness.events.told.lock();
+    harness.keep();
+    assert!(*harness.events.told.lock() > told, "who waits has to try again");
+    harness.append(0, 1, &[8; 25_000]).unwrap();
+    harness.settle();
+    let harness = harness.crash(1);
+    assert_eq!(harness.payloads(0), [vec![7; 10_000], vec![8; 25_000]]);
+}
+
+#[test]
 fn an_idle_journal_is_silent() {
     let harness = Harness::new();
     fill(&harness, 1, 3, 50);
