@@ -1,6 +1,7 @@
 //! One file of the fault disk: what is seen, what is synced, and what lies between.
 
 use std::io;
+use std::ops::Range;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -13,6 +14,7 @@ pub(super) struct Inode {
     /// Errors of writing back so far, and how many of them somebody was told of.
     errors: u64,
     errors_told: u64,
+    unreadable: Vec<Range<u64>>,
 }
 
 enum Change {
@@ -30,14 +32,29 @@ impl Inode {
         self.unsynced.push(Change::Write(position, bytes));
     }
 
-    pub(super) fn read(&self, into: &mut [u8], position: u64) -> usize {
+    pub(super) fn set_unreadable(&mut self, ranges: Vec<Range<u64>>) {
+        self.unreadable = ranges;
+    }
+
+    pub(super) fn check_open(&self) -> io::Result<()> {
+        match self.unreadable.contains(&(0..u64::MAX)) {
+            true => Err(rustix::io::Errno::IO.into()),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn read(&self, into: &mut [u8], position: u64) -> io::Result<usize> {
         let from = usize::try_from(position).unwrap_or(usize::MAX);
-        let Some(rest) = self.live.get(from..) else { return 0 };
+        let Some(rest) = self.live.get(from..) else { return Ok(0) };
         let n = rest.len().min(into.len());
+        let end = position + n as u64;
+        if self.unreadable.iter().any(|bad| bad.start < end && position < bad.end) {
+            return Err(rustix::io::Errno::IO.into());
+        }
         for (to, from) in into.iter_mut().zip(rest) {
             *to = *from;
         }
-        n
+        Ok(n)
     }
 
     pub(super) fn set_len(&mut self, len: u64) -> io::Result<()> {

@@ -13,6 +13,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -66,6 +67,8 @@ struct State {
     cold: bool,
     writes_until_failure: Option<u64>,
     syncs_until_failure: Option<u64>,
+    folder_syncs_until_failure: Option<u64>,
+    before_read: Option<Box<dyn FnOnce() + Send>>,
     writes: u64,
     syncs: u64,
 }
@@ -111,6 +114,7 @@ impl FaultDisk {
         state.life += 1;
         state.writes_until_failure = None;
         state.syncs_until_failure = None;
+        state.folder_syncs_until_failure = None;
     }
 
     /// Ends the process without cutting the power: all that was written stays, what was open
@@ -147,6 +151,16 @@ impl FaultDisk {
         self.state.lock().syncs_until_failure = Some(n);
     }
 
+    /// The sync of a folder after the next `n` fails, once; no name becomes durable by it.
+    pub fn fail_folder_sync_after(&self, n: u64) {
+        self.state.lock().folder_syncs_until_failure = Some(n);
+    }
+
+    /// Calls `act` in the midst of the next read that may wait, before it looks at the bytes.
+    pub fn before_next_read(&self, act: impl FnOnce() + Send + 'static) {
+        self.state.lock().before_read = Some(Box::new(act));
+    }
+
     /// Writes and syncs so far: for tests that something is quiet.
     pub fn activity(&self) -> (u64, u64) {
         let state = self.state.lock();
@@ -178,6 +192,19 @@ impl FaultFolder {
         let mut state = self.state.lock();
         let inode = state.lookup(&self.full(name))?;
         state.inode_mut(inode)?.flip(position, mask)
+    }
+
+    /// Whoever reads one of these bytes of the file is told `EIO`, also after a crash; of a file
+    /// without any other bytes, up to `u64::MAX`, already who opens it. An empty list takes that
+    /// back. Writes mend nothing.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn set_unreadable(&self, name: &str, ranges: Vec<Range<u64>>) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let inode = state.lookup(&self.full(name))?;
+        state.inode_mut(inode)?.set_unreadable(ranges);
+        Ok(())
     }
 
     fn full(&self, name: &str) -> String {
@@ -288,6 +315,7 @@ impl Disk for FaultFolder {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let state = self.state.lock();
         let id = state.lookup(&self.full(name))?;
+        state.inode(id)?.check_open()?;
         self.handle(&state, id)
     }
 
@@ -320,6 +348,9 @@ impl Disk for FaultFolder {
     fn sync_folder(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         state.syncs += 1;
+        if is_due(&mut state.folder_syncs_until_failure) {
+            return Err(io::Error::other("injected: the folder's sync failed"));
+        }
         if state.no_sync {
             return Ok(());
         }
@@ -387,7 +418,11 @@ impl DiskFile for FaultFile {
     }
 
     fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<usize> {
-        Ok(self.state()?.inode(self.inode)?.read(into, position))
+        let act = self.state()?.before_read.take();
+        if let Some(act) = act {
+            act();
+        }
+        self.state()?.inode(self.inode)?.read(into, position)
     }
 
     fn try_read_at(&self, into: &mut [u8], position: u64) -> io::Result<Option<usize>> {
@@ -395,7 +430,7 @@ impl DiskFile for FaultFile {
         if state.cold {
             return Ok(None);
         }
-        Ok(Some(state.inode(self.inode)?.read(into, position)))
+        state.inode(self.inode)?.read(into, position).map(Some)
     }
 
     fn sync(&self) -> io::Result<()> {
