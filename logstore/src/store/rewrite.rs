@@ -283,10 +283,12 @@ impl Rewrite {
         Ok(Step::Done(state.index.move_runs(extent, &moved, &self.victims)))
     }
 
-    /// Removes what was written so far.
+    /// Removes what was written so far, also where it has its name already: as long as that is
+    /// not durable the old extents count, on the disk as in memory.
     pub(crate) fn abandon(self, shared: &Shared) {
-        // If even that fails, the next start removes it.
+        // If even that fails, the next start removes it, or finds it whole.
         let _ = shared.disk.remove(&self.unfinished_name());
+        let _ = shared.disk.remove(&self.name());
     }
 }
 

@@ -118,6 +118,31 @@ fn the_power_may_fail_at_every_step() {
 }
 
 #[test]
+fn a_name_that_did_not_last_is_taken_back() {
+    let harness = mixed();
+    drop_short_lived(&harness);
+    let is_unfinished =
+        |harness: &Harness| harness.extents().iter().any(|name| name.ends_with(".tmp"));
+    while !is_unfinished(&harness) {
+        keeper::keep_one(&harness.store.shared).unwrap();
+    }
+    harness.disk.fail_folder_sync_after(0);
+    let old: Vec<String> =
+        harness.extents().into_iter().filter(|name| name.ends_with("extent")).collect();
+    harness.keep();
+    assert_eq!(rewritten(&harness), 0, "what counts in memory is what counts on the disk");
+    assert!(!is_unfinished(&harness));
+    assert_eq!(harness.extents(), old);
+    check(&harness);
+    let harness = harness.crash(1);
+    check(&harness);
+    drop_short_lived(&harness);
+    harness.keep();
+    assert!(rewritten(&harness) >= 1, "the next time it works");
+    check(&harness);
+}
+
+#[test]
 fn a_damaged_footer_of_a_rewritten_extent_is_made_anew() {
     let harness = mixed();
     drop_short_lived(&harness);
