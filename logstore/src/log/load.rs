@@ -5,10 +5,10 @@ use std::sync::Arc;
 use interflow_meta::LogId;
 
 use super::open::{Opened, open_next};
-use super::recover;
 use super::registry::LogRecord;
 use super::service::Inner;
 use super::state::{Active, Phase, Ready, SharedLog, Writer};
+use super::{recover, retain};
 use crate::AppendError;
 use crate::core::chain::Chain;
 
@@ -24,14 +24,21 @@ enum LoadError {
 pub(super) async fn load(inner: Arc<Inner>, log: SharedLog) {
     match load_ready(&inner, log.id).await {
         Ok(ready) => {
-            log.state.lock().phase = Phase::Ready(Box::new(ready));
-            inner.forget_found(log.id);
-            log.resume(&inner);
+            let outcome = log.state.lock().go_to(Phase::Ready(Box::new(ready)));
+            match outcome {
+                Ok(_) => {
+                    inner.forget_found(log.id);
+                    log.resume(&inner);
+                }
+                // Deleted since it was read from meta: now it is known what there is to drop.
+                Err(Phase::Ready(ready)) => retain::drop_all(&inner, log.id, &ready.epochs()),
+                Err(_) => {}
+            }
         }
         Err(LoadError::Gone) => inner.remove(&log),
         Err(LoadError::Failed(reason)) => {
             tracing::warn!(log = %log.id, reason, "could not load a log");
-            log.state.lock().phase = Phase::Unloaded(reason);
+            let _ = log.state.lock().go_to(Phase::Unloaded(reason));
             log.refuse_waiting(&inner, &AppendError::Stopped("the log could not be loaded"));
             log.changed.notify_waiters();
         }

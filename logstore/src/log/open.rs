@@ -10,11 +10,9 @@ use super::metrics::add;
 use super::recover;
 use super::registry::{Roll, RollOutcome, newest_ms, next_epoch};
 use super::service::Inner;
-use super::state::{
-    Active, Phase, Ready, Recovered, SharedLog, SnapshotState, Stage, Writer, segment,
-};
+use super::state::{Active, Ready, Recovered, SharedLog, SnapshotState, Stage, Writer, segment};
 use crate::AppendError;
-use crate::core::chain::{Chain, Closed, Open};
+use crate::core::chain::{Chain, ChainError, Closed, Open};
 use crate::core::producers::Producers;
 use crate::core::roll::Fill;
 use crate::core::sequencer::{Quorum, Sequencer};
@@ -189,8 +187,7 @@ pub(super) async fn open(inner: Arc<Inner>, log: SharedLog) {
             }
         }
         Ok(Opened::Lost) => {
-            log.state.lock().phase = Phase::New;
-            log.resume(&inner);
+            inner.reload(&log);
             return;
         }
         Ok(Opened::NoSuchLog) => {
@@ -221,13 +218,16 @@ pub(super) async fn roll(inner: Arc<Inner>, log: SharedLog) {
         Ok(RollOutcome::Rolled) => {
             add(&inner.metrics.rolls, 1);
             inner.store.close_segment(segment(log.id, roll.closed.epoch));
-            log.state.lock().rolled(&log, &inner, roll);
-            log.resume(&inner);
+            let rolled = log.state.lock().rolled(&log, &inner, roll);
+            match rolled {
+                Ok(()) => log.resume(&inner),
+                Err(error) => {
+                    tracing::error!(log = %log.id, %error, "a roll does not fit the chain");
+                    inner.reload(&log);
+                }
+            }
         }
-        Ok(RollOutcome::Lost) => {
-            log.state.lock().phase = Phase::New;
-            log.resume(&inner);
-        }
+        Ok(RollOutcome::Lost) => inner.reload(&log),
         Ok(RollOutcome::NoSuchLog) => inner.remove(&log),
         Err(error) => {
             tracing::warn!(log = %log.id, %error, "could not roll a segment");
@@ -267,22 +267,28 @@ impl Active {
 }
 
 impl super::state::State {
-    fn rolled(&mut self, log: &super::state::Log, inner: &Inner, roll: Roll) {
-        let Some(ready) = self.ready_mut() else { return };
+    /// Goes on behind the segment that was closed.
+    ///
+    /// # Errors
+    /// Meta has another chain than this process: it must be read again before anything is
+    /// written.
+    fn rolled(
+        &mut self,
+        log: &super::state::Log,
+        inner: &Inner,
+        roll: Roll,
+    ) -> Result<(), ChainError> {
+        let Some(ready) = self.ready_mut() else { return Ok(()) };
         if roll.closed.end == roll.closed.base {
             ready.superseded.push(roll.closed.epoch);
         }
-        if let Err(error) = ready.chain.roll(roll.closed, roll.open) {
-            // Meta has another chain than this process: read it again before anything is written.
-            tracing::error!(log = %log.id, %error, "a roll does not fit the chain");
-            self.phase = Phase::New;
-            return;
-        }
+        ready.chain.roll(roll.closed, roll.open)?;
         let durability = ready.durability;
         if let Some(active) = ready.active_mut() {
             active.reopen(&roll.open, durability);
         }
         self.begin_segment(log, inner);
+        Ok(())
     }
 
     /// Begins a segment with its snapshot. If there is no room now, the first append tries again.

@@ -302,6 +302,16 @@ impl Inner {
         self.found.lock().remove(&id);
     }
 
+    /// Meta has another chain than this process: the log is read again, at once if anyone waits.
+    /// What the old chain had is looked for as what a start finds is.
+    pub(super) fn reload(self: &Arc<Self>, log: &SharedLog) {
+        let left = log.state.lock().go_to(Phase::New);
+        if let Ok(Phase::Ready(ready)) = left {
+            self.found.lock().insert(log.id, ready.epochs());
+        }
+        log.resume(self);
+    }
+
     /// The log doesn't exist any more: its appenders and observers are told, its disk is freed.
     pub(super) fn remove(self: &Arc<Self>, log: &SharedLog) {
         let mut epochs = self.found.lock().remove(&log.id).unwrap_or_default();
@@ -338,7 +348,7 @@ impl Inner {
 
 impl Ready {
     /// All segments of the log that may be on the disk.
-    fn epochs(&self) -> Vec<Epoch> {
+    pub(super) fn epochs(&self) -> Vec<Epoch> {
         let mut epochs = self.superseded.clone();
         epochs.extend(self.chain.closed().map(|closed| closed.epoch));
         epochs.push(self.chain.open().epoch);

@@ -164,6 +164,15 @@ impl State {
         self.ready_mut().and_then(Ready::active_mut)
     }
 
+    /// Goes to another phase, unless the log was deleted meanwhile: that is for ever. Returns the
+    /// phase that it leaves, or the one that it couldn't go to.
+    pub(super) fn go_to(&mut self, phase: Phase) -> Result<Phase, Phase> {
+        match self.phase {
+            Phase::Gone => Err(phase),
+            _ => Ok(std::mem::replace(&mut self.phase, phase)),
+        }
+    }
+
     /// Queues an event for the observers.
     pub(super) fn tell(&mut self, event: Event) {
         if let Some(outbox) = self.outbox.as_mut() {

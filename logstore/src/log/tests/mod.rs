@@ -11,7 +11,7 @@ mod rolls;
 mod store;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 
 use async_trait::async_trait;
@@ -34,10 +34,14 @@ use crate::{
 const NODE: NodeId = NodeId(1);
 const START_MS: i64 = 1_000_000;
 
-/// Meta behind a gate that rolls wait at, and that can refuse them.
+/// Meta behind a gate that rolls wait at, and loads with what they have read, and that can
+/// refuse them.
 struct Gate {
     meta: Meta,
     rolls: Semaphore,
+    loads: Semaphore,
+    /// Loads that came to the gate.
+    loaded: AtomicU64,
     is_down: AtomicBool,
 }
 
@@ -45,7 +49,10 @@ struct Gate {
 impl Registry for Gate {
     async fn load(&self, log: LogId) -> Result<Option<LogRecord>, RegistryError> {
         self.check()?;
-        Registry::load(&self.meta, log).await
+        let record = Registry::load(&self.meta, log).await;
+        self.loaded.fetch_add(1, Ordering::SeqCst);
+        self.loads.acquire().await.expect("never closed").forget();
+        record
     }
 
     async fn roll(&self, roll: &Roll) -> Result<RollOutcome, RegistryError> {
@@ -91,6 +98,8 @@ impl Node {
         let gate = Arc::new(Gate {
             meta,
             rolls: Semaphore::new(Semaphore::MAX_PERMITS),
+            loads: Semaphore::new(Semaphore::MAX_PERMITS),
+            loaded: AtomicU64::new(0),
             is_down: AtomicBool::new(false),
         });
         let progress = Progress::new();

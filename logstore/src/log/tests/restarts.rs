@@ -185,3 +185,30 @@ async fn segments_that_meta_does_not_know_are_dropped_at_the_start() {
     assert_eq!(node.store.dropped(), vec![SegmentId { log: deleted, epoch: Epoch(0) }]);
     assert_eq!(node.read_all(kept).await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_log_that_is_deleted_while_it_is_loaded_stays_gone() {
+    let node = Node::new();
+    let id = node.log().await;
+    node.put(batch(id, 1, "a")).await.unwrap();
+    let node = node.crash(0);
+    node.gate.loads.forget_permits(Semaphore::MAX_PERMITS);
+    let log = node.logs.inner.log(id);
+    let waits = node.logs.append(batch(id, 1, "b"));
+    while node.gate.loaded.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    // It was read from meta, and is deleted before that is taken over.
+    node.delete(id).await;
+    node.logs.inner.remove(&log);
+    assert_eq!(waits.await, Err(crate::AppendError::NoSuchLog));
+    node.gate.loads.add_permits(1);
+    while node.logs.inner.tasks() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let late = node.logs.append(batch(id, 1, "c"));
+    assert!(matches!(log.state.lock().phase, super::super::state::Phase::Gone));
+    assert!(node.store.dropped().contains(&SegmentId { log: id, epoch: Epoch(0) }));
+    node.gate.loads.add_permits(10);
+    assert_eq!(late.await, Err(crate::AppendError::NoSuchLog));
+}
