@@ -18,6 +18,8 @@ pub use real::RealDisk;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 /// Room on a disk, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
@@ -102,6 +104,14 @@ pub trait DiskFile: Send + Sync {
 
     /// Reserves room, so that writes below `len` can't run out of it. New bytes are zeros.
     fn preallocate(&self, len: u64) -> io::Result<()>;
+}
+
+/// Whether an error says that bytes can't be got off the device, or that the file system's own
+/// records of the file are broken: the rest of the disk may be fine.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    const ERRORS: [Errno; 6] =
+        [Errno::IO, Errno::BADMSG, Errno::UCLEAN, Errno::NODATA, Errno::ILSEQ, Errno::REMOTEIO];
+    Errno::from_io_error(error).is_some_and(|errno| ERRORS.contains(&errno))
 }
 
 /// The parts as the kernel wants them, without the first `skip` bytes, at most `max` parts.

@@ -7,6 +7,9 @@
 //!
 //! S is the largest valid `synced`. After a power cut good entries lie behind bad ones in any
 //! order above S, and that is no damage: nothing there was reported. Below S all was reported.
+//!
+//! What the disk doesn't give back may have held a larger `synced`, so S is taken to be at least
+//! the end of what can't be read: better damage that is told than a cut that isn't.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +28,26 @@ pub(crate) struct Scanned {
     pub(crate) found: Vec<Found>,
     /// The length of the file.
     pub(crate) len: u32,
+    /// What the disk does not give back; found as bad.
+    pub(crate) unreadable: Vec<(u32, u32)>,
+}
+
+impl Scanned {
+    /// Up to where a group could have stood that the disk does not give back: to the end of
+    /// what can't be read, and of the group that it begins in if something stands behind that.
+    fn unknown_to(&self) -> u32 {
+        let ends = self.unreadable.iter().map(|(_, end)| *end);
+        let groups =
+            self.found.iter().zip(self.found.iter().skip(1)).filter_map(|(found, _)| match found {
+                Found::Bad { from, to } if self.overlaps(*from, *to) => Some(*to),
+                _ => None,
+            });
+        ends.chain(groups).max().unwrap_or(0)
+    }
+
+    fn overlaps(&self, from: u32, to: u32) -> bool {
+        self.unreadable.iter().any(|(start, end)| *start < to && from < *end)
+    }
 }
 
 /// A valid footer, as far as it matters here.
@@ -57,6 +80,8 @@ pub(crate) struct Verdict {
     pub(crate) is_cut: bool,
     /// Where the extent before it ended, as its groups say.
     pub(crate) previous: Position,
+    /// The disk does not give back all of it, up to its end.
+    pub(crate) is_unreadable: bool,
 }
 
 /// Judges the extents without footer, given those with one. `scanned` ascends.
@@ -77,6 +102,14 @@ pub(crate) fn judge(scanned: Vec<Scanned>, footers: &[Footered]) -> Vec<Verdict>
         }
     }
 
+    let stated = reported;
+    for extent in scanned.iter().filter(journal) {
+        match extent.unknown_to() {
+            0 => {}
+            to => reported = reported.max(Position::new(extent.id, to)),
+        }
+    }
+
     let mut is_cut = false;
     scanned
         .into_iter()
@@ -86,21 +119,28 @@ pub(crate) fn judge(scanned: Vec<Scanned>, footers: &[Footered]) -> Vec<Verdict>
                 return Verdict { id: extent.id, is_void: true, ..Verdict::default() };
             }
             // What was rewritten was complete before it got its name.
-            let reported = if is_journal { reported } else { Position(u64::MAX) };
-            let verdict = judge_one(extent, reported, &ends);
+            let whole = Position(u64::MAX);
+            let (reported, stated) = if is_journal { (reported, stated) } else { (whole, whole) };
+            let mut verdict = judge_one(extent, reported, &ends);
+            verdict.unreported_from = below(stated, verdict.id).max(EXTENT_HEADER);
             is_cut |= is_journal && verdict.is_cut;
             verdict
         })
         .collect()
 }
 
-fn judge_one(extent: Scanned, reported: Position, ends: &BTreeMap<ExtentId, u32>) -> Verdict {
-    let Scanned { id, found, len, .. } = extent;
-    let reported_to = match reported.extent().cmp(&id) {
+/// How much of the extent lies below `position`.
+fn below(position: Position, extent: ExtentId) -> u32 {
+    match position.extent().cmp(&extent) {
         std::cmp::Ordering::Less => 0,
-        std::cmp::Ordering::Equal => reported.at(),
+        std::cmp::Ordering::Equal => position.at(),
         std::cmp::Ordering::Greater => u32::MAX,
-    };
+    }
+}
+
+fn judge_one(extent: Scanned, reported: Position, ends: &BTreeMap<ExtentId, u32>) -> Verdict {
+    let Scanned { id, found, len, unreadable, .. } = extent;
+    let reported_to = below(reported, id);
     let marked_end = found.iter().find_map(|found| match found {
         Found::End { at } => Some(*at),
         _ => None,
@@ -108,8 +148,7 @@ fn judge_one(extent: Scanned, reported: Position, ends: &BTreeMap<ExtentId, u32>
     let known_end = marked_end.or_else(|| ends.get(&id).copied());
     let limit = known_end.unwrap_or(u32::MAX);
 
-    let mut verdict =
-        Verdict { id, unreported_from: reported_to.max(EXTENT_HEADER), ..Verdict::default() };
+    let mut verdict = Verdict { id, ..Verdict::default() };
     let mut reached = EXTENT_HEADER;
     for found in found {
         match found {
@@ -164,6 +203,7 @@ fn judge_one(extent: Scanned, reported: Position, ends: &BTreeMap<ExtentId, u32>
         verdict.holes.push((reached, missing_to));
     }
     verdict.end = format::align(verdict.end.max(EXTENT_HEADER).min(len));
+    verdict.is_unreadable = unreadable.iter().any(|(from, _)| *from < verdict.end);
     verdict
 }
 

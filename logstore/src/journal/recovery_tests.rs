@@ -27,7 +27,13 @@ fn entry(at: u32, is_good: bool) -> Found {
 }
 
 fn extent(id: u32, found: Vec<Found>) -> Scanned {
-    Scanned { id: ExtentId(id), kind: ExtentKind::Journal, found, len: 4096 }
+    Scanned {
+        id: ExtentId(id),
+        kind: ExtentKind::Journal,
+        found,
+        len: 4096,
+        unreadable: Vec::new(),
+    }
 }
 
 fn kept(verdict: &Verdict) -> Vec<u32> {
@@ -129,4 +135,54 @@ fn a_file_that_is_too_short_is_damaged() {
     let next = extent(2, vec![group(512, at(1, 2048), at(1, 2048))]);
     let verdicts = judge(vec![short, next], &[]);
     assert_eq!(verdicts[0].holes, [(952, 2048)]);
+}
+
+#[test]
+fn what_cannot_be_read_may_have_been_reported() {
+    let good = |from| [group(from, START, START), entry(from + 40, true)];
+    let unreadable = |unreadable, found| Scanned { unreadable, ..extent(1, found) };
+    // Nothing states a position, and yet neither a gap nor what lies behind it is cut.
+    let mut found = good(512).to_vec();
+    found.push(Found::Bad { from: 1024, to: 2048 });
+    found.extend(good(2048));
+    found.push(Found::Bad { from: 2560, to: 4096 });
+    let verdict = &judge(vec![unreadable(vec![(1024, 1536)], found)], &[])[0];
+    assert_eq!(kept(verdict), [552, 2088]);
+    assert_eq!(verdict.holes, [(1024, 2048)]);
+    assert!(verdict.is_cut && verdict.is_unreadable, "what was never written is cut");
+    assert_eq!((verdict.end, verdict.unreported_from), (2560, 512));
+
+    // At the end of what was written it isn't known how far that went.
+    let mut found = good(512).to_vec();
+    found.push(Found::Bad { from: 1024, to: 4096 });
+    let verdict = &judge(vec![unreadable(vec![(1024, 1536)], found)], &[])[0];
+    assert_eq!((verdict.holes.as_slice(), verdict.end), (&[(1024, 1536)][..], 1536));
+
+    // A payload that can't be read is damage, and so is what is bad before it.
+    let mut found = vec![group(512, START, START), entry(552, false)];
+    found.extend(good(1024));
+    found.extend([group(1536, START, START), entry(1576, false)]);
+    found.push(Found::Bad { from: 2048, to: 4096 });
+    let verdict = &judge(vec![unreadable(vec![(1792, 2048)], found)], &[])[0];
+    assert_eq!((kept(verdict), verdict.damaged.len()), (vec![1064], 2));
+
+    // A later extent that can't be read at all: the one before was perhaps reported to its end.
+    let mut first = good(512).to_vec();
+    first.extend([group(1024, START, START), entry(1064, false)]);
+    let lost = Scanned {
+        len: u32::MAX,
+        unreadable: vec![(0, u32::MAX)],
+        ..extent(2, vec![Found::Bad { from: 512, to: u32::MAX }])
+    };
+    let verdicts = judge(vec![extent(1, first), lost], &[]);
+    assert_eq!((verdicts[0].damaged.len(), verdicts[0].is_cut), (1, false));
+    assert!(!verdicts[0].is_unreadable && verdicts[1].is_unreadable);
+    assert_eq!(verdicts[1].holes.len(), 1);
+
+    // What was cut before it never was: then it doesn't matter.
+    let mut found = good(512).to_vec();
+    found.push(Found::Bad { from: 1024, to: 4096 });
+    let stated = vec![group(512, at(1, 1024), at(1, 1024)), entry(552, true)];
+    let verdicts = judge(vec![unreadable(vec![(2048, 4096)], found), extent(2, stated)], &[]);
+    assert!(!verdicts[0].is_unreadable && verdicts[0].holes.is_empty());
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, is_unreadable};
 
 use super::ExtentKey;
 use super::entries::IndexEntry;
@@ -11,6 +11,11 @@ use super::format::{self, EXTENT_HEADER, EntryHead, GROUP_HEADER, GroupHeader};
 
 /// Bytes read at a time.
 const WINDOW: usize = 1 << 20;
+/// Bytes read at a time where a window can't be read: what one bad sector costs.
+const PAGE: u32 = 4096;
+/// After so many pages that can't be read, the rest of an extent is given up: a device may try
+/// for seconds at each.
+const MAX_BAD_PAGES: u32 = 256;
 
 /// What lies in an extent, in the order of places.
 #[derive(Clone, Debug)]
@@ -44,11 +49,35 @@ impl Found {
 /// Everything that is in the extent.
 ///
 /// # Errors
-/// The file could not be read.
+/// The file, or a part of it, could not be read.
 pub(crate) fn scan(file: &dyn DiskFile, key: ExtentKey) -> io::Result<Vec<Found>> {
+    let (found, unreadable) = scan_past_errors(file, key)?;
+    match unreadable {
+        None => Ok(found),
+        Some(Unreadable { error, .. }) => Err(error),
+    }
+}
+
+/// What of an extent can't be got off the disk.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    /// Ascending and apart from one another.
+    pub(crate) ranges: Vec<(u32, u32)>,
+    /// What the disk said at the first of them.
+    pub(crate) error: io::Error,
+}
+
+/// Everything in the extent that can be read, and what can't: that is found as bad.
+///
+/// # Errors
+/// The file could not be read for another reason than [`is_unreadable`] knows.
+pub(crate) fn scan_past_errors(
+    file: &dyn DiskFile,
+    key: ExtentKey,
+) -> io::Result<(Vec<Found>, Option<Unreadable>)> {
     let len = u32::try_from(file.len()?).unwrap_or(u32::MAX);
-    let mut scan =
-        Scan { pages: Pages { file, buffer: Vec::new(), at: 0, len }, key, found: Vec::new() };
+    let pages = Pages { file, buffer: Vec::new(), at: 0, len, unreadable: None, bad_pages: 0 };
+    let mut scan = Scan { pages, key, found: Vec::new() };
     let mut at = EXTENT_HEADER;
     while at < len {
         at = match scan.look(at)? {
@@ -72,7 +101,7 @@ pub(crate) fn scan(file: &dyn DiskFile, key: ExtentKey) -> io::Result<Vec<Found>
             }
         };
     }
-    Ok(scan.found)
+    Ok((scan.found, scan.pages.unreadable))
 }
 
 enum Look {
@@ -173,6 +202,8 @@ struct Pages<'a> {
     buffer: Vec<u8>,
     at: u32,
     len: u32,
+    unreadable: Option<Unreadable>,
+    bad_pages: u32,
 }
 
 impl Pages<'_> {
@@ -184,11 +215,65 @@ impl Pages<'_> {
         let has = there(self).is_some_and(|skip| skip + wanted <= self.buffer.len());
         if !has {
             let read = wanted.max(WINDOW).min(self.len.saturating_sub(at) as usize);
+            self.buffer.clear();
             self.buffer.resize(read, 0);
-            let n = self.file.read_at(&mut self.buffer, u64::from(at))?;
+            let n = match self.file.read_at(&mut self.buffer, u64::from(at)) {
+                Ok(n) => n,
+                Err(error) if is_unreadable(&error) => self.fill_by_pages(at)?,
+                Err(error) => return Err(error),
+            };
             self.buffer.truncate(n);
             self.at = at;
         }
         Ok(there(self).and_then(|skip| self.buffer.get(skip..)).unwrap_or_default())
+    }
+
+    /// Fills the buffer with what can be read from `at` on, and zeros for the rest.
+    fn fill_by_pages(&mut self, at: u32) -> io::Result<usize> {
+        let mut done = 0;
+        while done < self.buffer.len() {
+            let page_at = at.saturating_add(u32::try_from(done).unwrap_or(u32::MAX));
+            let to_boundary = (PAGE - page_at % PAGE) as usize;
+            let end = self.buffer.len().min(done + to_boundary);
+            let Some(page) = self.buffer.get_mut(done..end) else { break };
+            let known = self.unreadable.as_ref().is_some_and(|unreadable| {
+                unreadable.ranges.iter().any(|(from, to)| (*from..*to).contains(&page_at))
+            });
+            if known {
+                page.fill(0);
+            } else {
+                match self.file.read_at(page, u64::from(page_at)) {
+                    Ok(n) if n < page.len() => return Ok(done + n),
+                    Ok(_) => {}
+                    Err(error) if is_unreadable(&error) => {
+                        page.fill(0);
+                        self.give_up(page_at, error);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            done = end;
+        }
+        Ok(done)
+    }
+
+    /// The page at `at` can't be read.
+    fn give_up(&mut self, at: u32, error: io::Error) {
+        self.bad_pages += 1;
+        let from = at - at % PAGE;
+        let to = if self.bad_pages >= MAX_BAD_PAGES {
+            self.len
+        } else {
+            from.saturating_add(PAGE).min(self.len)
+        };
+        let unreadable =
+            self.unreadable.get_or_insert_with(|| Unreadable { ranges: Vec::new(), error });
+        match unreadable.ranges.last_mut().filter(|(start, end)| *start <= from && from <= *end) {
+            Some((_, end)) => *end = to.max(*end),
+            None => {
+                unreadable.ranges.push((from, to));
+                unreadable.ranges.sort_unstable();
+            }
+        }
     }
 }

@@ -44,7 +44,7 @@ pub(super) async fn read(
             }
             Step::Segment { read, next_base, bounds } => (read, next_base, bounds),
         };
-        let (from, end) = (request.offset, request.end);
+        let (id, from, end) = (request.id, request.offset, request.end);
         let outcome = match inner.store.try_read(&request) {
             Some(outcome) => {
                 add(&inner.metrics.memory_reads, 1);
@@ -57,6 +57,14 @@ pub(super) async fn read(
         };
         let SegmentReadOutcome { batches, next_offset } =
             outcome.map_err(|error| read_error(error, from, end))?;
+        // Offsets of a segment are dense: what it begins with was lost.
+        let begins = batches.first().map_or(next_offset, |batch| batch.base_offset);
+        if begins > from
+            && let Some(found) = inner.store.segment(id)
+            && found.start > from
+        {
+            return Err(ReadError::Damaged { from, to: found.start.min(end) });
+        }
         if !batches.is_empty() {
             let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
             add(&inner.metrics.read_bytes, bytes as u64);

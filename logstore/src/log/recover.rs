@@ -21,7 +21,11 @@ pub(super) async fn examine(
     let id = segment(log, open.epoch);
     let found = inner.store.segment(id);
     let found_end = found.as_ref().map_or(open.base, |found| found.end.max(open.base));
-    let damaged_end = found.as_ref().and_then(|found| damaged_end(inner, open, found));
+    let damaged_end = match &found {
+        Some(found) => damaged_end(inner, open, found),
+        // What was in it may be in what the disk doesn't give back.
+        None => inner.store.may_lack_segments().then(|| last_end(inner, open, open.base)),
+    };
     let is_clean = match durability {
         Durability::Durable => true,
         Durability::Replicated | Durability::Volatile => {
@@ -56,8 +60,13 @@ fn damaged_end(inner: &Inner, open: &Open, found: &FoundSegment) -> Option<Offse
     if last.end < Offset::MAX {
         return Some(last.end);
     }
+    Some(last_end(inner, open, found.end))
+}
+
+/// Where the sequencer would have stopped at the latest, if the segment is known up to `end`.
+fn last_end(inner: &Inner, open: &Open, end: Offset) -> Offset {
     let longest = open.base.saturating_add(inner.config.max_segment_offsets);
-    Some(longest.max(found.end.saturating_add(MAX_AHEAD)))
+    longest.max(end.saturating_add(MAX_AHEAD))
 }
 
 /// The producer table at `end` of the open segment: the last snapshot and the headers behind it,

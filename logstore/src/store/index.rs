@@ -200,6 +200,10 @@ impl Index {
         self.segments.get_mut(&id)
     }
 
+    pub(crate) fn segments_mut(&mut self) -> impl Iterator<Item = (&SegmentId, &mut Segment)> {
+        self.segments.iter_mut()
+    }
+
     pub(crate) fn describe(&self, id: SegmentId) -> Option<FoundSegment> {
         self.segments.get(&id).map(|segment| segment.found(id))
     }

@@ -141,6 +141,10 @@ impl EntryStore for JournalStore {
         self.shared.state.lock().index.describe_all()
     }
 
+    fn may_lack_segments(&self) -> bool {
+        self.shared.may_lack_segments
+    }
+
     fn close_segment(&self, id: SegmentId) {
         self.shared.state.lock().index.close_segment(id);
     }

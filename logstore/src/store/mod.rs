@@ -19,6 +19,7 @@ mod plan;
 mod read;
 mod rewrite;
 pub(crate) mod shared;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -176,6 +177,10 @@ pub trait EntryStore: Send + Sync + 'static {
 
     /// All segments that are here.
     fn segments(&self) -> Vec<FoundSegment>;
+
+    /// Whether the start found that the disk doesn't give back entries of which it isn't known
+    /// whose they were: a segment that isn't here may have had some that were reported durable.
+    fn may_lack_segments(&self) -> bool;
 
     /// The segment takes no more entries.
     fn close_segment(&self, id: SegmentId);

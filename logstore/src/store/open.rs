@@ -8,21 +8,21 @@ use parking_lot::{Condvar, Mutex};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, is_unreadable};
 use crate::journal::core::{Core, Sizes};
 use crate::journal::entries::{IndexEntry, RunIndex};
-use crate::journal::footer::{BlockRef, MARK, Mark, RunStats, RunSummary, Summary};
-use crate::journal::format::{self, EntryHead};
-use crate::journal::recovery::{Footered, Scanned, Verdict, judge};
-use crate::journal::{ExtentId, ExtentKey, ExtentKind, scan};
+use crate::journal::footer::{BlockRef, RunStats, RunSummary};
+use crate::journal::format::EntryHead;
+use crate::journal::recovery::{Footered, Verdict, judge};
+use crate::journal::{ExtentId, ExtentKey, ExtentKind};
 use crate::{Offset, store::SegmentId};
 
 use super::files::{Files, IndexCache};
 use super::index::{Extent, Index, RunPlace};
 use super::keeper::{self, Relations};
-use super::rewrite;
 use super::shared::{Shared, State};
-use super::{Options, Position, StoreEvents};
+use super::survey::{Loaded, Survey, survey};
+use super::{Options, Position, StoreEvents, rewrite};
 
 /// Why a journal could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -51,16 +51,8 @@ pub enum OpenError {
 }
 
 /// For `map_err`: says what was tried.
-fn trying(what: impl Into<String>) -> impl FnOnce(io::Error) -> OpenError {
+pub(super) fn trying(what: impl Into<String>) -> impl FnOnce(io::Error) -> OpenError {
     move |error| OpenError::Io { what: what.into(), error }
-}
-
-struct Loaded {
-    key: ExtentKey,
-    kind: ExtentKind,
-    mark: Mark,
-    summary: Summary,
-    len: u64,
 }
 
 /// Opens the journal of a folder; all that was reported durable is there, or is known to be
@@ -74,36 +66,7 @@ pub(crate) fn open(
         io::ErrorKind::WouldBlock => OpenError::Locked,
         _ => trying("locking the folder")(error),
     })?;
-    let names = disk.list().map_err(trying("listing the folder"))?;
-    let extents: BTreeMap<ExtentId, (ExtentKey, ExtentKind)> = names
-        .iter()
-        .filter_map(|name| ExtentKey::parse_name(name))
-        .map(|(key, kind)| (key.id, (key, kind)))
-        .collect();
-
-    let mut loaded = Vec::new();
-    let mut scanned = Vec::new();
-    for (key, kind) in extents.values() {
-        let name = key.file_name(*kind);
-        let read = || -> Result<_, OpenError> {
-            let file = disk.open(&name).map_err(trying(format!("opening {name}")))?;
-            check_version(&*file, &name)?;
-            let footer = read_footer(&*file, *key).map_err(trying(format!("reading {name}")))?;
-            let len = file.len().map_err(trying(format!("reading {name}")))?;
-            Ok((file, footer, len))
-        };
-        let (file, footer, len) = read()?;
-        match footer {
-            Some((mark, summary)) => {
-                loaded.push(Loaded { key: *key, kind: *kind, mark, summary, len });
-            }
-            None => {
-                let found = scan::scan(&*file, *key).map_err(trying(format!("reading {name}")))?;
-                let len = u32::try_from(len).unwrap_or(u32::MAX);
-                scanned.push(Scanned { id: key.id, kind: *kind, found, len });
-            }
-        }
-    }
+    let Survey { names, extents, loaded, scanned } = survey(&*disk)?;
     let footers: Vec<Footered> = loaded
         .iter()
         .map(|Loaded { key, kind, mark, .. }| Footered {
@@ -116,6 +79,7 @@ pub(crate) fn open(
         .collect();
     let replaced: BTreeSet<ExtentId> =
         loaded.iter().flat_map(|loaded| loaded.summary.replaces.iter().copied()).collect();
+    let mut scanned = scanned;
     scanned.retain(|extent| !replaced.contains(&extent.id));
     let verdicts = judge(scanned, &footers);
 
@@ -141,8 +105,9 @@ pub(crate) fn open(
             load_kept(&mut index, verdict);
         }
     }
-    index.note_gaps();
-    for verdict in &verdicts {
+    let (unreadable, readable): (Vec<&Verdict>, Vec<&Verdict>) =
+        verdicts.iter().partition(|verdict| verdict.is_unreadable);
+    for verdict in readable {
         note_holes(&mut index, verdict);
     }
 
@@ -188,8 +153,17 @@ pub(crate) fn open(
         files: Files::default(),
         indexes,
         lock: Mutex::new(Some(lock)),
+        may_lack_segments: unreadable.iter().any(|verdict| !verdict.holes.is_empty()),
     };
     settle(&shared, &verdicts, last).map_err(trying("closing the extents of the last run"))?;
+    {
+        // In no footer: the next start finds as much, or less if the disk then gives back more.
+        let index = &mut shared.state.lock().index;
+        index.note_gaps();
+        for verdict in unreadable {
+            note_holes(index, verdict);
+        }
+    }
     for name in names.iter().filter(|name| name.ends_with(rewrite::UNFINISHED)) {
         let _ = shared.disk.remove(name);
     }
@@ -202,32 +176,6 @@ pub(crate) fn open(
         return Err(trying("starting")(io::Error::other(reason.to_owned())));
     }
     Ok(shared)
-}
-
-fn check_version(file: &dyn DiskFile, name: &str) -> Result<(), OpenError> {
-    let mut header = [0; 64];
-    let n = file.read_at(&mut header, 0).map_err(trying(format!("reading {name}")))?;
-    match format::decode_extent_version(header.get(..n).unwrap_or_default()) {
-        Some(found) if found > format::VERSION => {
-            Err(OpenError::NewerFormat { file: name.to_owned(), found, known: format::VERSION })
-        }
-        // The name says all that is needed to read an extent whose header is damaged.
-        _ => Ok(()),
-    }
-}
-
-fn read_footer(file: &dyn DiskFile, key: ExtentKey) -> io::Result<Option<(Mark, Summary)>> {
-    let len = file.len()?;
-    let Some(at) = len.checked_sub(MARK as u64) else { return Ok(None) };
-    let mut bytes = [0; MARK];
-    file.read_at(&mut bytes, at)?;
-    let Some(mark) = Mark::decode(&bytes, key) else { return Ok(None) };
-    if u64::from(mark.summary_at) + u64::from(mark.summary_len) != at {
-        return Ok(None);
-    }
-    let mut bytes = vec![0; mark.summary_len as usize];
-    file.read_at(&mut bytes, u64::from(mark.summary_at))?;
-    Ok(mark.summary(key, &bytes).map(|summary| (mark, summary)))
 }
 
 /// Consecutive entries of a segment as a scan found them.
@@ -285,38 +233,50 @@ fn load_kept(index: &mut Index, verdict: &Verdict) {
     }
 }
 
-/// What can't be read may have been entries of any segment of the extent. Where a later entry
-/// goes on where the segment stood, nothing is lost; else its end is unknown.
+/// What is bad may have been entries of any segment of the extent; what the disk does not give
+/// back, of any segment at all. Where a later entry goes on where the segment stood, nothing is
+/// lost; else its end is unknown.
 fn note_holes(index: &mut Index, verdict: &Verdict) {
+    let Some((_, last_to)) = verdict.holes.last().copied() else { return };
     for (from, to) in &verdict.holes {
         tracing::error!(extent = verdict.id.0, from, to, "bytes of an extent are damaged");
-        let last_at = |id: SegmentId| {
-            let kept = verdict.kept.iter().chain(&verdict.damaged);
-            kept.filter(|(_, head)| head.header.id == id).map(|(entry, _)| entry.at).max()
-        };
-        let ids = index.extents.get(&verdict.id).map(|extent| extent.segments.clone());
-        for id in ids.unwrap_or_default() {
-            let is_proven = last_at(id).is_some_and(|at| at >= *to);
-            let Some(segment) = index.segment_mut(id) else { continue };
+    }
+    // An entry behind the last hole is behind all of them.
+    let found = verdict.kept.iter().chain(&verdict.damaged);
+    let proven: BTreeSet<SegmentId> =
+        found.filter(|(entry, _)| entry.at >= last_to).map(|(_, head)| head.header.id).collect();
+    let here: BTreeSet<SegmentId> = match index.extents.get(&verdict.id) {
+        Some(extent) => extent.segments.iter().copied().collect(),
+        None => BTreeSet::new(),
+    };
+    for (id, segment) in index.segments_mut() {
+        let may_be_hit = verdict.is_unreadable || here.contains(id);
+        let goes_on = segment.runs.last().is_some_and(|run| run.extent > verdict.id);
+        if may_be_hit && !goes_on && !proven.contains(id) {
             let end = segment.end();
-            let goes_on = segment.runs.last().is_some_and(|run| run.extent > verdict.id);
-            if !is_proven && !goes_on {
-                tracing::error!(log = id.log.0, epoch = id.epoch.0, end, "its end may be lost");
-                segment.damage(end..Offset::MAX);
-            }
+            tracing::error!(log = id.log.0, epoch = id.epoch.0, end, "its end may be lost");
+            segment.damage(end..Offset::MAX);
         }
     }
 }
 
 /// Closes what was scanned, so that what was cut never comes back, and removes what is void.
+/// What can't be read everywhere stays as it is, without a footer, and each start judges it anew:
+/// the disk may give it back one day.
 fn settle(shared: &Shared, verdicts: &[Verdict], last: ExtentId) -> io::Result<()> {
     let has_void = verdicts.iter().any(|verdict| verdict.is_void);
-    let mut removed = false;
-    let mut remove = |id: ExtentId| -> io::Result<()> {
-        let Some((key, kind)) = find(shared, id)? else { return Ok(()) };
-        removed = true;
-        shared.disk.remove(&key.file_name(kind))
+    let remove_void = || -> io::Result<()> {
+        // The last first: what is still there is then void for the next start, too.
+        for verdict in verdicts.iter().rev().filter(|verdict| verdict.is_void) {
+            remove(shared, verdict.id)?;
+        }
+        if has_void { shared.disk.sync_folder() } else { Ok(()) }
     };
+    if verdicts.iter().any(|verdict| verdict.is_cut && verdict.is_unreadable) {
+        // No footer will say that they are.
+        remove_void()?;
+    }
+    let mut has_removed = false;
     for verdict in verdicts.iter().filter(|verdict| !verdict.is_void) {
         let is_empty = verdict.kept.is_empty()
             && verdict.damaged.is_empty()
@@ -324,18 +284,40 @@ fn settle(shared: &Shared, verdicts: &[Verdict], last: ExtentId) -> io::Result<(
             && !(verdict.is_cut && has_void);
         if is_empty {
             shared.state.lock().index.extents.remove(&verdict.id);
-            remove(verdict.id)?;
+            remove(shared, verdict.id)?;
+            has_removed = true;
+            continue;
+        }
+        if verdict.is_unreadable && verdict.kept.is_empty() && verdict.damaged.is_empty() {
             continue;
         }
         write_again(shared, verdict)?;
+        if verdict.is_unreadable {
+            leave(shared, verdict)?;
+            continue;
+        }
         let void_to = if verdict.is_cut { last } else { ExtentId::default() };
         let relations = Relations { void_to, replaces: Vec::new() };
         keeper::close_extent(shared, verdict.id, verdict.end, &relations)?;
     }
-    for verdict in verdicts.iter().filter(|verdict| verdict.is_void) {
-        remove(verdict.id)?;
+    remove_void()?;
+    if has_removed { shared.disk.sync_folder() } else { Ok(()) }
+}
+
+/// Removes an extent, if it is there.
+fn remove(shared: &Shared, id: ExtentId) -> io::Result<()> {
+    let Some((key, kind)) = find(shared, id)? else { return Ok(()) };
+    shared.disk.remove(&key.file_name(kind))
+}
+
+/// Makes what is kept of a file durable without a footer, and what was cut go.
+fn leave(shared: &Shared, verdict: &Verdict) -> io::Result<()> {
+    let Some(extent) = shared.extent(verdict.id) else { return Ok(()) };
+    let file = shared.disk.open(&extent.key.file_name(extent.kind))?;
+    if verdict.is_cut {
+        file.set_len(u64::from(verdict.end))?;
     }
-    if removed { shared.disk.sync_folder() } else { Ok(()) }
+    file.sync()
 }
 
 fn find(shared: &Shared, id: ExtentId) -> io::Result<Option<(ExtentKey, ExtentKind)>> {
@@ -346,15 +328,21 @@ fn find(shared: &Shared, id: ExtentId) -> io::Result<Option<(ExtentKey, ExtentKi
 /// Writes once more what was never reported durable: after a failed sync such pages may look
 /// clean without being on the disk, and a sync alone would not write them.
 fn write_again(shared: &Shared, verdict: &Verdict) -> io::Result<()> {
-    const STEP: u32 = 1 << 20;
+    let step: u32 = if verdict.is_unreadable { 4096 } else { 1 << 20 };
     let Some(extent) = shared.extent(verdict.id) else { return Ok(()) };
-    let file = shared.disk.open(&extent.key.file_name(extent.kind))?;
     let mut at = verdict.unreported_from;
+    if at >= verdict.end {
+        return Ok(());
+    }
+    let file = shared.disk.open(&extent.key.file_name(extent.kind))?;
     while at < verdict.end {
-        let len = STEP.min(verdict.end - at);
+        let len = step.min(verdict.end - at);
         let mut bytes = vec![0; len as usize];
-        let n = file.read_at(&mut bytes, u64::from(at))?;
-        file.write_at(bytes.get(..n).unwrap_or_default(), u64::from(at))?;
+        match file.read_at(&mut bytes, u64::from(at)) {
+            Ok(n) => file.write_at(bytes.get(..n).unwrap_or_default(), u64::from(at))?,
+            Err(error) if verdict.is_unreadable && is_unreadable(&error) => {}
+            Err(error) => return Err(error),
+        }
         at += len;
     }
     Ok(())

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::disk::is_unreadable;
 use crate::journal::ExtentId;
 use crate::journal::entries::{RunIndex, intersects};
 use crate::journal::footer::{BlockRef, RunStats};
@@ -206,7 +207,20 @@ pub(crate) fn fetch_stretch(
     let extent = shared.extent(first.extent).ok_or(FetchError::Moved)?;
     let from = first.entry.at;
     let len = last.entry.after().saturating_sub(from);
-    let bytes = read_bytes(shared, &extent, from, len, wait)?;
+    let bytes = match read_bytes(shared, &extent, from, len, wait) {
+        // The bad page may be another's, between them.
+        Err(FetchError::Io(error))
+            if wait == Wait::Yes && stretch.len() > 1 && is_unreadable(&error) =>
+        {
+            for one in stretch.chunks(1) {
+                if !fetch_stretch(shared, one, wait, batch)? {
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
+        }
+        bytes => bytes?,
+    };
     for wanted in stretch {
         let start = (wanted.entry.at - from) as usize;
         let end = start + wanted.entry.len() as usize;

@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) indexes: IndexCache,
     /// Let go when the store was closed: from then on it only reads.
     pub(crate) lock: Mutex<Option<Box<dyn FolderLock>>>,
+    /// See [`super::EntryStore::may_lack_segments`].
+    pub(crate) may_lack_segments: bool,
 }
 
 pub(crate) struct State {

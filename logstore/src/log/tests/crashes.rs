@@ -149,6 +149,10 @@ impl EntryStore for Reporter {
         self.journal.segments()
     }
 
+    fn may_lack_segments(&self) -> bool {
+        self.journal.may_lack_segments()
+    }
+
     fn close_segment(&self, id: SegmentId) {
         self.journal.close_segment(id);
     }

@@ -187,6 +187,45 @@ async fn segments_that_meta_does_not_know_are_dropped_at_the_start() {
 }
 
 #[tokio::test]
+async fn a_segment_that_may_be_in_what_the_disk_does_not_give_back_is_quarantined() {
+    for is_lacking in [false, true] {
+        let node = Node::new();
+        let log = node.log().await;
+        node.put(batch(log, 1, "a")).await.unwrap();
+        let node = node.crash(0);
+        node.store.lose(SegmentId { log, epoch: Epoch(0) });
+        if !is_lacking {
+            // The disk says that nothing was there.
+            assert_eq!(node.put(batch(log, 1, "b")).await.unwrap().base_offset, 0);
+            continue;
+        }
+        node.store.lack_segments();
+        let bounds = node.logs.bounds(log).await.unwrap();
+        assert_eq!((bounds.start, bounds.leader_epoch), (0, 1));
+        assert!(bounds.committed > MAX_AHEAD);
+        let error = node.logs.read(read(log, 0)).await.unwrap_err();
+        assert_eq!(error, ReadError::Damaged { from: 0, to: bounds.committed });
+        let next = node.put(batch(log, 1, "b")).await.unwrap();
+        assert_eq!(next.base_offset, bounds.committed, "no offset is given twice");
+        assert_eq!(node.read(log, bounds.committed).await.batches.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_a_segment_began_with_is_not_skipped_in_silence() {
+    let node = Node::new();
+    let log = node.log().await;
+    for name in ["a", "b", "c"] {
+        node.put(batch(log, 1, name)).await.unwrap();
+    }
+    let node = node.crash(0);
+    node.store.lose_first(SegmentId { log, epoch: Epoch(0) });
+    let error = node.logs.read(read(log, 0)).await.unwrap_err();
+    assert_eq!(error, ReadError::Damaged { from: 0, to: 1 });
+    assert_eq!(node.read(log, 1).await.batches.len(), 2);
+}
+
+#[tokio::test]
 async fn a_log_that_is_deleted_while_it_is_loaded_stays_gone() {
     let node = Node::new();
     let id = node.log().await;

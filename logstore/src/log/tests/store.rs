@@ -1,6 +1,6 @@
 //! A store of entries in memory, whose journal goes on only when the test says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -29,6 +29,7 @@ struct Contents {
     refuse: Option<StoreError>,
     damaged: BTreeMap<SegmentId, Vec<std::ops::Range<Offset>>>,
     dropped: Vec<SegmentId>,
+    bad_snapshots: BTreeSet<SegmentId>,
 }
 
 pub(super) struct MemStore {
@@ -36,6 +37,8 @@ pub(super) struct MemStore {
     events: Arc<Progress>,
     /// Everything is durable soon after it was appended.
     is_eager: AtomicBool,
+    /// What the start is to say about what it could not read.
+    may_lack: AtomicBool,
     this: Weak<Self>,
 }
 
@@ -45,6 +48,7 @@ impl MemStore {
             contents: Mutex::default(),
             events: Arc::clone(events),
             is_eager: AtomicBool::new(false),
+            may_lack: AtomicBool::new(false),
             this: this.clone(),
         })
     }
@@ -91,6 +95,25 @@ impl MemStore {
         self.contents.lock().damaged.entry(id).or_default().push(range);
     }
 
+    pub(super) fn lack_segments(&self) {
+        self.may_lack.store(true, Ordering::SeqCst);
+    }
+
+    /// The segment's first entry is gone.
+    pub(super) fn lose_first(&self, id: SegmentId) {
+        self.contents.lock().segments.get_mut(&id).expect("it is there").remove(0);
+    }
+
+    /// The segment is gone, as if the disk didn't give it back.
+    pub(super) fn lose(&self, id: SegmentId) {
+        self.contents.lock().segments.remove(&id);
+    }
+
+    /// The segment's last snapshot is damaged from now on.
+    pub(super) fn damage_snapshot(&self, id: SegmentId) {
+        self.contents.lock().bad_snapshots.insert(id);
+    }
+
     pub(super) fn unsynced(&self) -> u64 {
         let contents = self.contents.lock();
         contents.next_position - contents.durable.map_or(0, |durable| durable + 1)
@@ -118,6 +141,7 @@ impl MemStore {
             contents: Mutex::new(next),
             events: Arc::clone(events),
             is_eager: AtomicBool::new(self.is_eager.load(Ordering::SeqCst)),
+            may_lack: AtomicBool::new(false),
             this: this.clone(),
         })
     }
@@ -250,6 +274,9 @@ impl EntryStore for MemStore {
         id: SegmentId,
     ) -> Result<Option<(EntryHeader, Bytes)>, StoreError> {
         let contents = self.contents.lock();
+        if contents.bad_snapshots.contains(&id) {
+            return Err(StoreError::Damaged(0..0));
+        }
         let snapshot = contents.segments.get(&id).and_then(|entries| {
             entries.iter().rev().find(|entry| entry.header.kind == EntryKind::Snapshot)
         });
@@ -282,6 +309,10 @@ impl EntryStore for MemStore {
     fn segments(&self) -> Vec<FoundSegment> {
         let contents = self.contents.lock();
         contents.segments.keys().filter_map(|id| found(&contents, *id)).collect()
+    }
+
+    fn may_lack_segments(&self) -> bool {
+        self.may_lack.load(Ordering::SeqCst)
     }
 
     fn close_segment(&self, _id: SegmentId) {}

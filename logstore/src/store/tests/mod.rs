@@ -5,6 +5,7 @@ mod crashes;
 mod damage;
 mod rewriting;
 mod threads;
+mod unreadable;
 
 use std::sync::Arc;
 use std::time::Duration;
