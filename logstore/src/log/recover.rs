@@ -85,6 +85,9 @@ pub(super) async fn producers(
     epochs.extend(superseded.iter().map(|epoch| (*epoch, open.base)));
     epochs.push((open.epoch, Offset::MAX));
     epochs.sort_unstable();
+    let mut producers = Producers::default();
+    // What is to be replayed, the newest first.
+    let mut behind = Vec::new();
     for (epoch, end) in epochs.into_iter().rev() {
         if epoch > open.epoch {
             continue;
@@ -92,22 +95,37 @@ pub(super) async fn producers(
         let id = segment(log, epoch);
         let Some(found) = inner.store.segment(id) else { continue };
         let snapshot = match inner.store.last_snapshot(id).await {
-            Ok(snapshot) => snapshot,
-            Err(StoreError::Damaged(_)) => None,
-            Err(error) => return Err(error),
-        };
-        let (mut producers, from) = match snapshot {
-            Some((header, payload)) => match Producers::decode(&payload) {
-                Ok((producers, _)) => (producers, header.base_offset),
+            Ok(Some((header, payload))) => match Producers::decode(&payload) {
+                Ok((snapshot, _)) => Some((snapshot, header.base_offset)),
                 Err(error) => {
                     tracing::warn!(%log, %epoch, %error, "a producer snapshot is not readable");
-                    (Producers::default(), found.start)
+                    None
                 }
             },
-            None if found.end > found.start => (Producers::default(), found.start),
-            None => continue,
+            Ok(None) if found.end > found.start => {
+                // It began without a snapshot: nobody was known then.
+                behind.push((epoch, found.start, end));
+                break;
+            }
+            Ok(None) => continue,
+            Err(StoreError::Damaged(_)) => {
+                tracing::warn!(%log, %epoch, "a producer snapshot is damaged");
+                None
+            }
+            Err(error) => return Err(error),
         };
-        match inner.store.headers(id, from).await {
+        match snapshot {
+            Some((snapshot, from)) => {
+                producers = snapshot;
+                behind.push((epoch, from, end));
+                break;
+            }
+            // Who was known when it began stands in the segment before it.
+            None => behind.push((epoch, found.start, end)),
+        }
+    }
+    for (epoch, from, end) in behind.into_iter().rev() {
+        match inner.store.headers(segment(log, epoch), from).await {
             Ok(entries) => {
                 for (header, _) in &entries {
                     if header.base_offset >= from && header.base_offset < end {
@@ -121,9 +139,8 @@ pub(super) async fn producers(
             ),
             Err(error) => return Err(error),
         }
-        return Ok(producers);
     }
-    Ok(Producers::default())
+    Ok(producers)
 }
 
 fn replay(producers: &mut Producers, header: &EntryHeader, now_ms: i64, limits: &ProducerLimits) {

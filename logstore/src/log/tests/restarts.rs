@@ -251,3 +251,18 @@ async fn a_log_that_is_deleted_while_it_is_loaded_stays_gone() {
     node.gate.loads.add_permits(10);
     assert_eq!(late.await, Err(crate::AppendError::NoSuchLog));
 }
+
+#[tokio::test]
+async fn where_a_snapshot_is_damaged_producers_are_known_from_the_segment_before() {
+    let node = Node::new();
+    let log = node.log().await;
+    node.put(keyed(log, 7, 0, "a")).await.unwrap();
+    let node = node.crash(0);
+    node.put(keyed(log, 8, 0, "b")).await.unwrap();
+    let node = node.crash(0);
+    node.store.damage_snapshot(SegmentId { log, epoch: Epoch(1) });
+    for (producer, offset) in [(7, 0), (8, 1)] {
+        let again = node.put(keyed(log, producer, 0, "again")).await.unwrap();
+        assert_eq!((again.base_offset, again.duplicate), (offset, true));
+    }
+}
