@@ -169,6 +169,8 @@ pub struct Storage {
     pub extent_bytes: u32,
     /// `fdatasync` calls that may overlap.
     pub sync_depth: usize,
+    /// Files of deleted extents that are kept to be written over by new ones.
+    pub recycled_extents: usize,
     /// Bytes of the newest entries kept in memory for readers.
     pub tail_cache_bytes: usize,
     /// Appends are refused with less free than this many bytes …
@@ -188,6 +190,7 @@ impl Default for Storage {
         Self {
             extent_bytes: 256 << 20,
             sync_depth: 4,
+            recycled_extents: 2,
             tail_cache_bytes: 64 << 20,
             min_free_bytes: 1 << 30,
             min_free_percent: 5,

@@ -3,7 +3,8 @@
 //! `cargo run --release -p interflow-logstore --example journal_bench -- [options]`
 //!
 //! `--writers N` closed-loop writers, each with `--window W` entries in flight, `--bytes B` each,
-//! `--depth D` syncs in flight, `--seconds S`, `--dir FOLDER` on the disk to measure.
+//! `--depth D` syncs in flight, `--seconds S`, `--dir FOLDER` on the disk to measure,
+//! `--recycled N` files of dead extents that are there to be written over.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads real clocks")]
 
@@ -29,6 +30,7 @@ struct Args {
     bytes: usize,
     depth: usize,
     seconds: u64,
+    recycled: usize,
     dir: PathBuf,
 }
 
@@ -41,6 +43,7 @@ fn args() -> Result<Args, Failure> {
         bytes: 1024,
         depth: 4,
         seconds: 4,
+        recycled: 0,
         dir: PathBuf::from("journal-bench"),
     };
     let mut words = std::env::args().skip(1);
@@ -52,6 +55,7 @@ fn args() -> Result<Args, Failure> {
             "--bytes" => args.bytes = value.parse()?,
             "--depth" => args.depth = value.parse()?,
             "--seconds" => args.seconds = value.parse()?,
+            "--recycled" => args.recycled = value.parse()?,
             "--dir" => args.dir = PathBuf::from(value),
             other => return Err(format!("no such option: {other}").into()),
         }
@@ -154,10 +158,26 @@ fn cpu() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
+/// Makes files as dead extents leave them: written to their end, and not in memory.
+fn make_dead(dir: &Path, n: usize, bytes: u32) -> Result<(), Failure> {
+    let noise = vec![0xa5; 1 << 20];
+    for id in 1..=n {
+        let file = File::create_new(dir.join(format!("j{id:010}-00000000.extent.free")))?;
+        for at in (0..u64::from(bytes)).step_by(noise.len()) {
+            file.write_all_at(&noise, at)?;
+        }
+        file.sync_all()?;
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+    }
+    Ok(())
+}
+
 fn journal(args: &Args, dir: &Path) -> Result<(), Failure> {
     let durable = Arc::new(Durable::default());
-    let options = Options { sync_depth: args.depth, ..Options::default() };
+    let options =
+        Options { sync_depth: args.depth, recycled_extents: args.recycled, ..Options::default() };
     let disk = Arc::new(RealDisk::open(dir)?);
+    make_dead(dir, args.recycled, options.extent_bytes)?;
     let store = JournalStore::open(disk, options.clone(), Arc::clone(&durable) as _)?;
     let payload = vec![7; args.bytes];
     let busy = AtomicU64::new(0);

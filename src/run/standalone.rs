@@ -297,6 +297,7 @@ async fn open_stores(
         let options = store::Options {
             extent_bytes: storage.extent_bytes,
             sync_depth: storage.sync_depth,
+            recycled_extents: storage.recycled_extents,
             tail_cache_bytes: storage.tail_cache_bytes,
             min_free_bytes: storage.min_free_bytes,
             min_free_percent: storage.min_free_percent,

@@ -13,6 +13,7 @@ use crate::journal::footer::{self, RunSummary};
 use crate::journal::{ExtentId, ExtentKey, ExtentKind, format};
 
 use super::index::{Extent, RunPlace};
+use super::recycle;
 use super::rewrite::{self, Rewrite, Step};
 use super::shared::Shared;
 
@@ -58,6 +59,12 @@ pub(crate) fn keep_one(shared: &Shared) -> Option<Duration> {
     }
     if std::mem::take(&mut state.recheck_space) {
         drop(state);
+        shared.check_space();
+        return Some(Duration::ZERO);
+    }
+    if state.core.is_full() && !state.free.is_empty() {
+        drop(state);
+        recycle::let_go(shared);
         shared.check_space();
         return Some(Duration::ZERO);
     }
@@ -160,6 +167,9 @@ fn nudge_awaiting(shared: &Shared) {
 }
 
 fn create(shared: &Shared, key: ExtentKey) -> io::Result<()> {
+    if recycle::renew(shared, key)? {
+        return Ok(());
+    }
     let file = shared.disk.create(&key.file_name(ExtentKind::Journal))?;
     file.preallocate(u64::from(shared.options.extent_bytes))?;
     file.write_at(&format::encode_extent(key), 0)?;
@@ -231,8 +241,7 @@ pub(crate) fn close_extent(
 fn remove(shared: &Shared, extent: &Extent) {
     shared.files.forget(extent.key.id);
     shared.indexes.forget(extent.key.id);
-    let name = extent.key.file_name(extent.kind);
-    if let Err(error) = shared.disk.remove(&name).and_then(|()| shared.disk.sync_folder()) {
+    if let Err(error) = recycle::retire(shared, extent) {
         tracing::warn!(%error, extent = extent.key.id.0, "could not remove an extent");
     }
 }

@@ -17,6 +17,7 @@ mod open;
 mod options;
 mod plan;
 mod read;
+mod recycle;
 mod rewrite;
 pub(crate) mod shared;
 mod survey;

@@ -22,7 +22,7 @@ use super::index::{Extent, Index, RunPlace};
 use super::keeper::{self, Relations};
 use super::shared::{Shared, State};
 use super::survey::{Loaded, Survey, survey};
-use super::{Options, Position, StoreEvents, rewrite};
+use super::{Options, Position, StoreEvents, recycle, rewrite};
 
 /// Why a journal could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +112,7 @@ pub(crate) fn open(
     }
 
     let last = extents.keys().next_back().copied().unwrap_or_default();
+    let free = recycle::adopt(&*disk, &names, options.recycled_extents);
     let known = footers.iter().map(|footer| footer.void_to).max().unwrap_or_default();
     #[allow(clippy::disallowed_methods, reason = "no seed given: salts only have to differ")]
     let seed = options.seed.unwrap_or_else(rand::random);
@@ -129,7 +130,7 @@ pub(crate) fn open(
             core: Core::new(sizes),
             index,
             rng: StdRng::seed_from_u64(seed),
-            next_extent: ExtentId(last.max(known).0.saturating_add(1)),
+            next_extent: ExtentId(last.max(known).max(recycle::newest(&names)).0.saturating_add(1)),
             ended: Default::default(),
             is_closing: false,
             is_stopped: false,
@@ -143,6 +144,7 @@ pub(crate) fn open(
             must_report: false,
             reported: Position::default(),
             unchecked_bytes: 0,
+            free,
             rewrites_are_off: false,
         }),
         options,

@@ -25,6 +25,9 @@ pub struct Options {
     pub rewrite_live_percent: u64,
     /// Bytes a second that rewriting may write.
     pub rewrite_bytes_per_second: u64,
+    /// Files of dead extents that are kept to be written over by new ones; 0 keeps none. They go
+    /// when the disk is full.
+    pub recycled_extents: usize,
     /// After this time without appends a last group states what is durable.
     pub idle_after: Duration,
     /// The source of the extents' salts; `None` takes the system's.
@@ -46,6 +49,7 @@ impl Default for Options {
             min_free_percent: 5,
             rewrite_live_percent: 25,
             rewrite_bytes_per_second: 32 << 20,
+            recycled_extents: 2,
             idle_after: Duration::from_millis(50),
             seed: None,
             threads: true,

@@ -233,6 +233,8 @@ pub(crate) fn fetch_stretch(
         });
         match entry.filter(|_| is_good).and_then(split) {
             Some(fetched) => batch.fetched.push(fetched),
+            // Another extent has been written over it meanwhile.
+            None if shared.extent(first.extent).is_none() => return Err(FetchError::Moved),
             None => {
                 batch.damaged = Some(*wanted);
                 return Ok(false);
@@ -321,6 +323,8 @@ fn rebuild(
             index.push(Found::index_entry(at, &head), digest);
         }
     }
+    // Gone, its file may have been written over meanwhile.
+    shared.extent(extent.key.id).ok_or(FetchError::Moved)?;
     Ok(index)
 }
 

@@ -73,6 +73,8 @@ pub(crate) struct State {
     pub(crate) must_report: bool,
     pub(crate) reported: Position,
     pub(crate) unchecked_bytes: u64,
+    /// Names of files that are to be written over.
+    pub(crate) free: Vec<String>,
     /// One failed; none is tried until more is dropped.
     pub(crate) rewrites_are_off: bool,
 }

@@ -3,6 +3,7 @@
 mod basics;
 mod crashes;
 mod damage;
+mod recycling;
 mod rewriting;
 mod threads;
 mod unreadable;
@@ -62,6 +63,7 @@ pub(super) fn options() -> Options {
         min_free_percent: 0,
         rewrite_live_percent: 50,
         rewrite_bytes_per_second: u64::MAX,
+        recycled_extents: 0,
         idle_after: Duration::from_millis(1),
         seed: Some(1),
         threads: false,
