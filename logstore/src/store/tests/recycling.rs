@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::journal::scan::{Found, scan};
 use crate::journal::{ExtentId, ExtentKey, ExtentKind, format};
 
 fn payload(log: u64, offset: u64) -> Vec<u8> {
@@ -104,6 +105,8 @@ fn what_a_file_held_before_passes_for_nothing() {
             contents[..512].copy_from_slice(&format::encode_extent(key));
         }
         folder.create(&name).unwrap().write_at(&contents, 0).unwrap();
+        let found = scan(&*folder.open(&name).unwrap(), key).unwrap();
+        assert!(found.iter().all(|found| matches!(found, Found::Bad { .. })), "{found:?}");
         let harness = Harness::over(disk.clone(), recycling());
         assert_eq!(harness.store.segments(), before);
         assert!(!harness.extents().contains(&name), "it is empty");
