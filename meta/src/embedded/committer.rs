@@ -193,7 +193,8 @@ impl Committer {
         // the root over all pages, and after an unclean stop redb verifies the whole tree, going
         // back to the old root, whose pages were synced by the commit before and are not reused
         // before this one is durable. What a second sync would add: a page of the very last commit that
-        // rots on the device before an unclean stop would be told, where now it looks torn.
+        // rots on the device before an unclean stop would be told, where now it looks torn. It would
+        // cost a fifth of the commits of 64 committers, and a third more time at their median.
         write.set_durability(Durability::Immediate).map_err(failed)?;
         {
             let mut data = write.open_table(layout::DATA).map_err(failed)?;
