@@ -191,6 +191,11 @@ fn k9_session_errors() {
     let id = kafka.call(&session(0, 0, &parts), FETCH).session_id;
     assert_eq!(kafka.call(&session(id, -1, &[]), FETCH).error_code, 0);
     assert_eq!(kafka.call(&session(id, 1, &[]), FETCH).error_code, 70);
+    // A session answers in the form in which it was begun: names here, ids from version 13 on.
+    let id = kafka.call(&session(0, 0, &parts), FETCH).session_id;
+    let answer = kafka.call(&session(id, 1, &[]), 13);
+    assert_eq!(answer.error_code, 106, "FETCH_SESSION_TOPIC_ID_ERROR");
+    assert_eq!(kafka.call(&session(id, 1, &[]), FETCH).error_code, 0, "it stands");
 }
 
 #[test]
@@ -204,11 +209,14 @@ fn k9_sessions_are_bounded() {
     let mut kafka = Kafka::connect_to(&broker);
     let topic = new_topic(&mut kafka, 1);
     kafka.append(&topic, 0, &batch("k", &["x"]));
+    let mut with_session = 0;
     for _ in 0..100 {
         let answer = kafka.call(&session(0, 0, &[(&topic, 0, 0)]), FETCH);
         assert_eq!(answer.error_code, 0);
         assert_eq!(only_partition(&answer).high_watermark, 1);
+        with_session += usize::from(answer.session_id != 0);
     }
+    assert_eq!(with_session, 10, "none of them has had its time: the others do without");
 }
 
 #[test]

@@ -35,7 +35,8 @@ impl DataPlane {
                 self.gather(&request, &mut session).await;
                 match self.sessions().begin(session) {
                     Ok(mut lent) => {
-                        let body = answer(version, lent.id, &request, lent.session(), |_| true);
+                        let id = lent.id();
+                        let body = answer(version, id, &request, lent.session(), |_| true);
                         lent.give_back();
                         body
                     }
@@ -44,7 +45,8 @@ impl DataPlane {
             }
             Service::Incremental(mut lent) => {
                 self.gather(&request, lent.session()).await;
-                let body = answer(version, lent.id, &request, lent.session(), Entry::is_news);
+                let id = lent.id();
+                let body = answer(version, id, &request, lent.session(), Entry::is_news);
                 lent.give_back();
                 body
             }
@@ -77,7 +79,8 @@ impl DataPlane {
             if let Some(at) = last_with_data {
                 session.begin = at + 1;
             }
-            let is_enough = gathering.bytes >= min_bytes || gathering.has_error;
+            // Of no partition there is no news to wait for: a consumer that only ends its session.
+            let is_enough = gathering.bytes >= min_bytes || gathering.has_error || count == 0;
             if is_enough || Instant::now() >= deadline {
                 break;
             }

@@ -20,6 +20,8 @@ pub(super) struct FetchRequest {
     pub(super) min_bytes: usize,
     pub(super) max_bytes: usize,
     pub(super) read_committed: bool,
+    /// It names topics by id.
+    pub(super) by_id: bool,
     /// 0 for none.
     pub(super) session_id: i32,
     /// −1 ends a session or does without, 0 begins one, others go on.
@@ -64,6 +66,7 @@ pub(super) fn read(version: i16, body: &[u8], topics: &Topics) -> Result<FetchRe
         min_bytes: not_negative(min_bytes),
         max_bytes: not_negative(max_bytes),
         read_committed: isolation_level == 1,
+        by_id: version >= BY_ID,
         session_id,
         session_epoch,
         wanted,

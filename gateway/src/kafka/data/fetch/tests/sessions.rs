@@ -77,10 +77,14 @@ async fn k9_wrong_ids_and_epochs_are_refused_and_a_session_can_end() {
     let other = in_session(request(12, &[]), id ^ 1, 1);
     let response = fetch(&plane, 12, &other).await;
     assert_eq!(code(&response), Some(ResponseError::FetchSessionIdNotFound));
-    // Ids where the session has names.
-    let by_id = in_session(request(13, &[("t", &[(0, 0)])]), id, 2);
-    let response = fetch(&plane, 13, &by_id).await;
-    assert_eq!(code(&response), Some(ResponseError::FetchSessionTopicIdError));
+    // Ids where the session has names, also in a request that adds none. The session stays.
+    for added in [&[("t", &[(0, 0)][..])][..], &[]] {
+        let by_id = in_session(request(13, added), id, 2);
+        let response = fetch(&plane, 13, &by_id).await;
+        assert_eq!(code(&response), Some(ResponseError::FetchSessionTopicIdError));
+        assert_eq!(response.session_id, 0);
+    }
+    assert_eq!(code(&fetch(&plane, 12, &again(2)).await), None);
     // Epoch 0 with an id begins anew, −1 ends.
     let anew = in_session(request(12, &[("t", &[(0, 0)])]), id, 0);
     let renewed = fetch(&plane, 12, &anew).await.session_id;
@@ -93,7 +97,7 @@ async fn k9_wrong_ids_and_epochs_are_refused_and_a_session_can_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn k9_sessions_are_bounded_and_only_idle_ones_are_evicted() {
+async fn k9_sessions_are_bounded_and_stale_ones_make_place() {
     let logs = FakeLogs::new([1, 2]);
     let limits =
         DataLimits { fetch_sessions: 2, fetch_session_partitions: 3, ..DataLimits::default() };
@@ -113,10 +117,106 @@ async fn k9_sessions_are_bounded_and_only_idle_ones_are_evicted() {
     let response = fetch(&plane, 12, &gone).await;
     let not_found = ResponseError::FetchSessionIdNotFound.code();
     assert_eq!(response.error_code, not_found);
-    // A session that grows past the bound ends.
+    // A session that grows past the bound ends, and says so.
     let grown = in_session(request(12, &[("t", &[(1, 0)])]), b, 1);
-    assert_eq!(fetch(&plane, 12, &grown).await.error_code, 0);
+    let response = fetch(&plane, 12, &grown).await;
+    assert_eq!((response.error_code, response.session_id), (0, 0));
     assert_eq!(plane.sessions().counts(), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn k9_a_larger_session_takes_the_place_of_a_smaller_one_that_has_had_its_time() {
+    let logs = FakeLogs::new([1, 2, 3]);
+    let limits = DataLimits { fetch_sessions: 2, ..DataLimits::default() };
+    let plane = plane_with(&logs, [topic("t", &[1, 2, 3], &[])], limits);
+    let of = |partitions: &[(i32, i64)]| in_session(request(12, &[("t", partitions)]), 0, 0);
+    let small = of(&[(0, 0)]);
+    let middle = of(&[(0, 0), (1, 0)]);
+    let large = of(&[(0, 0), (1, 0), (2, 0)]);
+    let a = fetch(&plane, 12, &middle).await.session_id;
+    let b = fetch(&plane, 12, &small).await.session_id;
+    let mut epoch = 0;
+    for _ in 0..3 {
+        // Neither has lived for two minutes yet.
+        assert_eq!(fetch(&plane, 12, &large).await.session_id, 0);
+        tokio::time::advance(Duration::from_secs(41)).await;
+        epoch += 1;
+        for id in [a, b] {
+            let used = fetch(&plane, 12, &in_session(request(12, &[]), id, epoch)).await;
+            assert_eq!((used.error_code, used.session_id), (0, id));
+        }
+    }
+    assert_eq!(fetch(&plane, 12, &small).await.session_id, 0, "it isn't larger");
+    assert!(fetch(&plane, 12, &large).await.session_id > 0, "the smallest made place");
+    assert_eq!(plane.sessions().counts(), (2, 5));
+    let gone = fetch(&plane, 12, &in_session(request(12, &[]), b, epoch + 1)).await;
+    assert_eq!(gone.error_code, ResponseError::FetchSessionIdNotFound.code());
+    let kept = fetch(&plane, 12, &in_session(request(12, &[]), a, epoch + 1)).await;
+    assert_eq!((kept.error_code, kept.session_id), (0, a));
+}
+
+#[tokio::test(start_paused = true)]
+async fn k9_what_does_not_fit_anyhow_evicts_nobody() {
+    let logs = FakeLogs::new([1, 2, 3]);
+    let limits = DataLimits { fetch_session_partitions: 2, ..DataLimits::default() };
+    let plane = plane_with(&logs, [topic("t", &[1, 2, 3], &[])], limits);
+    let small = in_session(request(12, &[("t", &[(0, 0)])]), 0, 0);
+    let id = fetch(&plane, 12, &small).await.session_id;
+    tokio::time::advance(Duration::from_secs(1_000)).await;
+    let large = in_session(request(12, &[("t", &[(0, 0), (1, 0), (2, 0)])]), 0, 0);
+    assert_eq!(fetch(&plane, 12, &large).await.session_id, 0);
+    let used = fetch(&plane, 12, &in_session(request(12, &[]), id, 1)).await;
+    assert_eq!((used.error_code, used.session_id), (0, id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn k9_a_session_that_is_evicted_while_its_fetch_waits_says_so() {
+    let logs = FakeLogs::new([1]);
+    let limits = DataLimits { fetch_sessions: 1, ..DataLimits::default() };
+    let plane = plane_with(&logs, [topic("t", &[1], &[])], limits);
+    let one = in_session(request(12, &[("t", &[(0, 0)])]), 0, 0);
+    let id = fetch(&plane, 12, &one).await.session_id;
+    let waiting = in_session(request(12, &[]), id, 1).with_max_wait_ms(600_000).with_min_bytes(1);
+    let waiting = fetch(&plane, 12, &waiting);
+    let mut waiting = std::pin::pin!(waiting);
+    assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+    tokio::time::advance(Duration::from_secs(121)).await;
+    let other = fetch(&plane, 12, &one).await.session_id;
+    assert!(other > 0 && other != id);
+    append(&logs, 1, &["a"]).await;
+    let response = waiting.await;
+    assert_eq!((response.error_code, response.session_id), (0, 0));
+    assert_eq!(values(partitions(&response)[0].1), own(&[(0, "a")]));
+    assert_eq!(plane.sessions().counts(), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn k9_who_only_ends_its_session_waits_for_nothing() {
+    let logs = FakeLogs::new([1]);
+    let plane = plane(&logs, [topic("t", &[1], &[])]);
+    let first = in_session(request(12, &[("t", &[(0, 0)])]), 0, 0);
+    let id = fetch(&plane, 12, &first).await.session_id;
+    let last = in_session(request(12, &[]), id, -1).with_max_wait_ms(500).with_min_bytes(1);
+    let began = tokio::time::Instant::now();
+    assert_eq!(fetch(&plane, 12, &last).await.error_code, 0);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(plane.sessions().counts(), (0, 0));
+}
+
+#[tokio::test]
+async fn k9_a_session_without_partitions_ends() {
+    let logs = FakeLogs::new([1]);
+    let plane = plane(&logs, [topic("t", &[1], &[])]);
+    let first = in_session(request(12, &[("t", &[(0, 0)])]), 0, 0);
+    let id = fetch(&plane, 12, &first).await.session_id;
+    // What one request names and forgets is forgotten.
+    let mut last = in_session(request(12, &[("t", &[(0, 5)])]), id, 1);
+    let forgotten = ForgottenTopic::default().with_topic(name("t")).with_partitions(vec![0]);
+    last.forgotten_topics_data = vec![forgotten];
+    let response = fetch(&plane, 12, &last).await;
+    assert_eq!((response.error_code, response.session_id), (0, 0));
+    assert!(response.responses.is_empty());
+    assert_eq!(plane.sessions().counts(), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
