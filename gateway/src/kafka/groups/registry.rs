@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hashbrown::HashMap;
+use interflow_meta::groups::MAX_MEMBERS_BYTES;
 use interflow_meta::{Meta, MetaError};
 use kafka_protocol::error::ResponseError;
 use parking_lot::Mutex;
@@ -57,6 +58,7 @@ impl Groups {
                 max_size: config.group_max_size,
                 initial_delay_ms: config.group_initial_rebalance_delay_ms,
                 new_member_timeout_ms: NEW_MEMBER_TIMEOUT_MS,
+                max_stored_bytes: MAX_MEMBERS_BYTES,
             },
             config,
             metrics,
@@ -219,7 +221,7 @@ impl Groups {
                 // Who asked may be gone: the group will notice by the session.
                 Effect::Answer(reply, answer) => drop(reply.send(answer)),
                 Effect::Save(id, saved) => {
-                    let metadata = store::to_metadata(&slot.name, &saved, self.wall_ms());
+                    let metadata = store::to_metadata(&saved, self.wall_ms());
                     self.write(slot, Write::Save(id, metadata));
                 }
             }

@@ -5,27 +5,15 @@ use interflow_meta::{DEFAULT_TENANT, Meta, MetaError};
 
 use super::core::{Name, Saved};
 
-/// A group's members above this aren't stored: after a restart they join anew, with all offsets.
-const MAX_MEMBERS_BYTES: usize = 90_000;
-
 /// What meta keeps of a group.
-pub(super) fn to_metadata(name: &str, saved: &Saved, now_ms: i64) -> GroupMetadata {
-    let mut members = saved.encode_members();
-    if members.len() > MAX_MEMBERS_BYTES {
-        tracing::debug!(
-            group = name,
-            bytes = members.len(),
-            "the members of a group are too large to be stored; they join anew after a restart"
-        );
-        members.clear();
-    }
+pub(super) fn to_metadata(saved: &Saved, now_ms: i64) -> GroupMetadata {
     let text = |name: &Option<Name>| name.as_deref().unwrap_or_default().to_owned();
     GroupMetadata {
         generation: u32::try_from(saved.generation).unwrap_or(0),
         protocol_type: text(&saved.protocol_type),
         protocol: text(&saved.protocol),
         leader: text(&saved.leader),
-        members,
+        members: saved.encode_members(),
         changed_ms: now_ms,
         coordinator_epoch: 1,
     }

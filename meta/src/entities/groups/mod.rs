@@ -1,16 +1,27 @@
 //! Consumer groups: `("group", tenant, group, "offset", topic, partition)` are committed offsets,
-//! `("group", tenant, group, "meta")` is what the coordinator must find again after a restart.
+//! `("group", tenant, group, "meta")` is what the coordinator must find again after a restart; where
+//! that is large it lies in parts: `("group", tenant, group, "part", n)`.
 
 mod value;
 
 #[cfg(test)]
 mod tests;
 
-use super::codec::bad_key;
+use bytes::{Bytes, BytesMut};
+use foundationdb_tuple::Subspace;
+
+use super::codec::{bad_key, corrupt};
 use crate::error::MetaError;
 use crate::store::{KeyRange, after_prefix};
 use crate::transaction::{RangeOptions, Transaction};
 pub use value::{CommittedOffset, GroupMetadata};
+
+/// Metadata up to this size lies in its row, in bytes; what is larger lies in parts of this size.
+const PART_BYTES: usize = 90_000;
+
+/// Members of a group that take so much, encoded, can be stored together with everything else that
+/// is written in one transaction, in bytes.
+pub const MAX_MEMBERS_BYTES: usize = 9_000_000;
 
 /// A topic's partition and the offset committed for it.
 pub type PartitionOffset = (String, u32, CommittedOffset);
@@ -23,10 +34,17 @@ fn metadata_key(tx: &Transaction, tenant: &str, group: &str) -> Vec<u8> {
     tx.root().pack(&("group", tenant, group, "meta"))
 }
 
-fn offsets_of(tx: &Transaction, tenant: &str, group: &str) -> KeyRange {
-    let root = tx.root().subspace(&("group", tenant, group, "offset"));
-    let (begin, end) = root.range();
+fn parts_of(tx: &Transaction, tenant: &str, group: &str) -> Subspace {
+    tx.root().subspace(&("group", tenant, group, "part"))
+}
+
+fn all_of(subspace: &Subspace) -> KeyRange {
+    let (begin, end) = subspace.range();
     KeyRange::new(begin, end)
+}
+
+fn offsets_of(tx: &Transaction, tenant: &str, group: &str) -> KeyRange {
+    all_of(&tx.root().subspace(&("group", tenant, group, "offset")))
 }
 
 /// Commits offsets of a group; one of another partition is not touched. Reads nothing, so that
@@ -127,21 +145,52 @@ pub async fn metadata(
     tenant: &str,
     group: &str,
 ) -> Result<Option<GroupMetadata>, MetaError> {
-    let value = tx.get(&metadata_key(tx, tenant, group)).await?;
-    value.map(GroupMetadata::decode).transpose()
+    let Some(row) = tx.get(&metadata_key(tx, tenant, group)).await? else { return Ok(None) };
+    match GroupMetadata::parts(&row)? {
+        0 => GroupMetadata::decode(row).map(Some),
+        parts => GroupMetadata::decode(joined(tx, tenant, group, parts).await?).map(Some),
+    }
+}
+
+/// The metadata that lies in parts, put together.
+async fn joined(
+    tx: &Transaction,
+    tenant: &str,
+    group: &str,
+    parts: u32,
+) -> Result<Bytes, MetaError> {
+    let rows = tx.get_all(&all_of(&parts_of(tx, tenant, group))).await?;
+    if u32::try_from(rows.len()) != Ok(parts) {
+        return Err(corrupt("group", "its parts are not as many as it says"));
+    }
+    let mut value = BytesMut::new();
+    rows.iter().for_each(|(_, part)| value.extend_from_slice(part));
+    Ok(value.freeze())
 }
 
 /// Stores what the coordinator must find again.
 ///
 /// # Errors
-/// [`MetaError::ValueTooLarge`] when the members take more than about 100,000 bytes; meta's own.
+/// [`MetaError::TransactionTooLarge`] when the members take more than [`MAX_MEMBERS_BYTES`] or a
+/// little above; meta's own.
 pub fn put_metadata(
     tx: &Transaction,
     tenant: &str,
     group: &str,
     metadata: &GroupMetadata,
 ) -> Result<(), MetaError> {
-    tx.set(metadata_key(tx, tenant, group), metadata.encode())
+    let parts = parts_of(tx, tenant, group);
+    tx.clear_range(all_of(&parts))?;
+    let mut value = metadata.encode();
+    if value.len() > PART_BYTES {
+        let mut count = 0;
+        for part in value.chunks(PART_BYTES) {
+            tx.set(parts.pack(&count), value.slice_ref(part))?;
+            count += 1;
+        }
+        value = GroupMetadata::in_parts(count);
+    }
+    tx.set(metadata_key(tx, tenant, group), value)
 }
 
 /// Up to `limit` groups by name, behind `after`; fewer mean that there are no more. Touches one
@@ -185,7 +234,7 @@ fn group_of(tx: &Transaction, key: &[u8]) -> Result<String, MetaError> {
         .get(2)
         .and_then(Element::as_str)
         .map(str::to_owned)
-        .ok_or_else(|| super::codec::corrupt("group", "a key without a name"))
+        .ok_or_else(|| corrupt("group", "a key without a name"))
 }
 
 /// Removes all that is known of a group.
@@ -193,6 +242,5 @@ fn group_of(tx: &Transaction, key: &[u8]) -> Result<String, MetaError> {
 /// # Errors
 /// Meta's own.
 pub fn delete(tx: &Transaction, tenant: &str, group: &str) -> Result<(), MetaError> {
-    let (begin, end) = tx.root().subspace(&("group", tenant, group)).range();
-    tx.clear_range(KeyRange::new(begin, end))
+    tx.clear_range(all_of(&tx.root().subspace(&("group", tenant, group))))
 }

@@ -95,6 +95,91 @@ async fn a_deleted_group_leaves_nothing() {
     assert_eq!(all_offsets(&tx, "", "g").await.unwrap(), []);
 }
 
+/// Members whose bytes differ from place to place.
+fn members(len: usize) -> bytes::Bytes {
+    (0..len).map(|at| (at % 251) as u8).collect::<Vec<_>>().into()
+}
+
+async fn put_members(meta: &Meta, group: &str, len: usize) -> Result<(), MetaError> {
+    let metadata = GroupMetadata { members: members(len), ..GroupMetadata::default() };
+    let metadata = &metadata;
+    meta.transact(|tx| async move { put_metadata(&tx, "", group, metadata) }).await
+}
+
+async fn members_of(meta: &Meta, group: &str) -> Option<bytes::Bytes> {
+    metadata(&meta.begin(), "", group).await.unwrap().map(|metadata| metadata.members)
+}
+
+async fn rows_of(meta: &Meta, group: &str) -> usize {
+    let tx = meta.begin();
+    tx.get_all(&all_of(&tx.root().subspace(&("group", "", group)))).await.unwrap().len()
+}
+
+#[tokio::test]
+async fn large_members_lie_in_parts_that_go_with_them() {
+    let meta = meta();
+    put_members(&meta, "g1", 100).await.unwrap();
+    // To and fro over the size of a part, each write in place of the one before.
+    for (len, rows) in
+        [(10, 1), (89_000, 1), (90_000, 3), (1_000_000, 13), (200_000, 4), (9_000_000, 102), (7, 1)]
+    {
+        put_members(&meta, "g", len).await.unwrap();
+        assert_eq!(members_of(&meta, "g").await.unwrap(), members(len));
+        assert_eq!(rows_of(&meta, "g").await, rows, "{len} bytes");
+        assert_eq!(list(&meta.begin(), "", None, 9).await.unwrap(), ["g", "g1"]);
+    }
+    put_members(&meta, "g", 200_000).await.unwrap();
+    meta.transact(|tx| async move { delete(&tx, "", "g") }).await.unwrap();
+    assert_eq!((rows_of(&meta, "g").await, members_of(&meta, "g").await), (0, None));
+    assert_eq!(members_of(&meta, "g1").await.unwrap(), members(100));
+}
+
+#[tokio::test]
+async fn what_is_too_large_for_a_transaction_is_refused_and_changes_nothing() {
+    let meta = meta();
+    let name = "g".repeat(2_048);
+    put_members(&meta, &name, MAX_MEMBERS_BYTES).await.unwrap();
+    let refused = put_members(&meta, &name, 10_000_000).await;
+    assert!(matches!(refused, Err(MetaError::TransactionTooLarge(_))), "{refused:?}");
+    assert_eq!(members_of(&meta, &name).await.unwrap(), members(MAX_MEMBERS_BYTES));
+}
+
+#[tokio::test]
+async fn a_missing_part_is_damage() {
+    let meta = meta();
+    put_members(&meta, "g", 300_000).await.unwrap();
+    meta.transact(|tx| async move { tx.clear(parts_of(&tx, "", "g").pack(&2)) }).await.unwrap();
+    assert!(matches!(metadata(&meta.begin(), "", "g").await, Err(MetaError::Corrupt(_))));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn stored_metadata_comes_back_whatever_its_size(
+        sizes in proptest::collection::vec(0usize..400_000, 1..4), names in 0usize..100_000,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let meta = meta();
+            for (generation, len) in sizes.iter().enumerate() {
+                let value = GroupMetadata {
+                    generation: generation as u32,
+                    protocol_type: "p".repeat(names),
+                    members: members(*len),
+                    ..GroupMetadata::default()
+                };
+                let stored = &value;
+                meta.transact(|tx| async move { put_metadata(&tx, "", "g", stored) })
+                    .await
+                    .unwrap();
+                let found = metadata(&meta.begin(), "", "g").await.unwrap();
+                prop_assert_eq!(found.as_ref(), Some(stored));
+            }
+            Ok(())
+        })?;
+    }
+}
+
 proptest! {
     #[test]
     fn an_offset_comes_back_as_it_was(

@@ -74,7 +74,19 @@ impl GroupMetadata {
             members: self.members.clone(),
             changed_ms: self.changed_ms,
             coordinator_epoch: self.coordinator_epoch,
+            parts: 0,
         })
+    }
+
+    /// The row that stands for metadata in so many parts.
+    pub(super) fn in_parts(parts: u32) -> Bytes {
+        encode(&proto::Group { parts, ..proto::Group::default() })
+    }
+
+    /// In how many parts the metadata of a row lies; 0: it is in the row.
+    pub(super) fn parts(row: &Bytes) -> Result<u32, MetaError> {
+        let message: proto::Group = decode(row.clone(), "group")?;
+        Ok(message.parts)
     }
 
     pub(in crate::entities) fn decode(value: Bytes) -> Result<Self, MetaError> {

@@ -159,8 +159,12 @@ async fn try_sync(
         reply,
     };
     let groups = &broker.groups;
-    let found = groups.with(group, false, |_, state, out| state.sync(groups.now(), sync, out));
-    found.await?.ok_or(ResponseError::UnknownMemberId)?;
+    let found = groups
+        .with(group, false, |_, state, out| {
+            state.sync(groups.now(), groups.settings(), sync, out);
+        })
+        .await;
+    found?.ok_or(ResponseError::UnknownMemberId)?;
     answer.await.map_err(|_| ResponseError::CoordinatorNotAvailable)
 }
 

@@ -134,6 +134,8 @@ pub(super) async fn wait(
 ) -> Result<(), ResponseError> {
     match durable.await {
         Ok(Ok(())) => Ok(()),
+        // To try again wouldn't help: it has to be committed in smaller pieces.
+        Ok(Err(MetaError::TransactionTooLarge(_))) => Err(ResponseError::InvalidCommitOffsetSize),
         Ok(Err(error)) => Err(unavailable(group, &error)),
         // Only the end of the process drops it.
         Err(_) => Err(ResponseError::CoordinatorNotAvailable),

@@ -1,5 +1,7 @@
 //! Groups as clients see them, over a pipe and the embedded store.
 
+mod large;
+
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;

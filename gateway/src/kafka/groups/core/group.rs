@@ -158,6 +158,16 @@ impl<R> Group<R> {
         512 + members + waiting + self.pending.len() * 128
     }
 
+    /// An upper estimate of what its members take when they are stored, apart from `other` and from
+    /// assignments.
+    pub(super) fn stored_bytes(&self, other: Option<&Name>) -> usize {
+        self.members
+            .iter()
+            .filter(|(id, _)| Some(*id) != other)
+            .map(|(id, member)| id.len() + member.bytes() - member.assignment.len())
+            .sum()
+    }
+
     /// The metadata that the members sent for the protocol in force (or, before there is one, for
     /// all of theirs).
     pub(crate) fn subscriptions(&self) -> impl Iterator<Item = &Bytes> {

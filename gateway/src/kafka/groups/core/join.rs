@@ -3,7 +3,7 @@
 use kafka_protocol::error::ResponseError;
 
 use super::group::{Group, OnSaved, State};
-use super::member::Member;
+use super::member::{Member, bytes_of};
 use super::types::{Answer, Effect, Identity, Join, Joined, JoinedMember, Ms, Name, Settings};
 
 impl<R> Group<R> {
@@ -24,6 +24,8 @@ impl<R> Group<R> {
             Some(ResponseError::GroupMaxSizeReached)
         } else if !self.shares_protocol(&join) {
             Some(ResponseError::InconsistentGroupProtocol)
+        } else if !self.can_store(&join, settings) {
+            Some(ResponseError::GroupMaxSizeReached)
         } else {
             None
         };
@@ -52,6 +54,18 @@ impl<R> Group<R> {
                 self.members.contains_key(member) || self.members.len() < settings.max_size
             }
         }
+    }
+
+    /// Whether the members could be stored with this one among them.
+    fn can_store(&self, join: &Join<R>, settings: &Settings) -> bool {
+        let instance = join.who.instance.as_ref();
+        let replaced = instance.and_then(|name| self.instances.get(name));
+        let others = self.stored_bytes(replaced.or(Some(&join.who.member)));
+        let text = join.fresh_id.len().max(join.who.member.len())
+            + join.client_id.len()
+            + join.client_host.len()
+            + instance.map_or(0, |name| name.len());
+        others + text + bytes_of(&join.protocols) + 512 <= settings.max_stored_bytes
     }
 
     fn shares_protocol(&self, join: &Join<R>) -> bool {

@@ -48,8 +48,11 @@ impl<R> Member<R> {
         let text = self.client_id.len()
             + self.client_host.len()
             + self.instance.as_ref().map_or(0, |name| name.len());
-        let protocols: usize =
-            self.protocols.iter().map(|(name, metadata)| name.len() + metadata.len() + 64).sum();
-        text + protocols + self.assignment.len() + 512
+        text + bytes_of(&self.protocols) + self.assignment.len() + 512
     }
+}
+
+/// An upper estimate of the memory that they take.
+pub(super) fn bytes_of(protocols: &Protocols) -> usize {
+    protocols.iter().map(|(name, metadata)| name.len() + metadata.len() + 64).sum()
 }

@@ -9,7 +9,13 @@ use super::types::{Answer, Effect, Ms, SaveId, Settings, Sync, Synced};
 
 impl<R> Group<R> {
     /// A member asks for its assignment. It is answered when the leader's is durable.
-    pub(crate) fn sync(&mut self, now: Ms, sync: Sync<R>, out: &mut Vec<Effect<R>>) {
+    pub(crate) fn sync(
+        &mut self,
+        now: Ms,
+        settings: &Settings,
+        sync: Sync<R>,
+        out: &mut Vec<Effect<R>>,
+    ) {
         if let Err(error) = self.check_sync(&sync) {
             out.push(Effect::Answer(sync.reply, Answer::NotSynced(error)));
             return;
@@ -36,6 +42,13 @@ impl<R> Group<R> {
         if self.leader.as_ref() == Some(&id) && !self.is_assigning() {
             let mut assignments: BTreeMap<_, _> = sync.assignments.into_iter().collect();
             assignments.retain(|member, _| self.members.contains_key(member));
+            let bytes: usize = assignments.values().map(bytes::Bytes::len).sum();
+            if self.stored_bytes(None) + bytes > settings.max_stored_bytes {
+                // What Kafka answers where the assignment is more than it can store: clients give up.
+                self.refuse_syncs(now, ResponseError::UnknownServerError, out);
+                self.prepare(now, settings, out);
+                return;
+            }
             let generation = self.generation;
             self.save(Some(OnSaved::Assign { generation, assignments }), out);
         }

@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) initial_delay_ms: Ms,
     /// How long a member that doesn't know its id yet may wait for its first generation.
     pub(crate) new_member_timeout_ms: Ms,
+    /// What its members may take when they are stored, with their assignments, in bytes.
+    pub(crate) max_stored_bytes: usize,
 }
 
 /// Who a request says it comes from.

@@ -67,7 +67,12 @@ impl World {
     fn new(initial_delay_ms: u64) -> Self {
         Self {
             group: Group::new(),
-            settings: Settings { max_size: 100, initial_delay_ms, new_member_timeout_ms: 10_000 },
+            settings: Settings {
+                max_size: 100,
+                initial_delay_ms,
+                new_member_timeout_ms: 10_000,
+                max_stored_bytes: 1_000_000,
+            },
             now: 0,
             clients: vec![Client::default(); CLIENTS],
             saves: Vec::new(),
@@ -131,7 +136,7 @@ impl World {
                         .collect(),
                     reply,
                 };
-                self.group.sync(self.now, sync, &mut out);
+                self.group.sync(self.now, &self.settings, sync, &mut out);
             }
             Step::Beat(c) => {
                 let who = self.who(c);

@@ -7,8 +7,12 @@ use super::super::{
     Answer, Effect, Group, Identity, Join, Joined, Name, Saved, Settings, State, Sync,
 };
 
-const SETTINGS: Settings =
-    Settings { max_size: 3, initial_delay_ms: 0, new_member_timeout_ms: 300_000 };
+const SETTINGS: Settings = Settings {
+    max_size: 3,
+    initial_delay_ms: 0,
+    new_member_timeout_ms: 300_000,
+    max_stored_bytes: 10_000,
+};
 
 fn who(member: &str) -> Identity {
     Identity { member: member.into(), instance: None }
@@ -98,7 +102,7 @@ impl Bench {
 
     fn sync(&mut self, sync: Sync<u32>) {
         let mut out = Vec::new();
-        self.group.sync(self.now, sync, &mut out);
+        self.group.sync(self.now, &self.settings, sync, &mut out);
         self.take(out);
     }
 
@@ -391,6 +395,40 @@ fn k14_the_group_size_is_bounded() {
 }
 
 #[test]
+fn k14_members_that_can_not_be_stored_together_are_refused() {
+    let large: &'static str = &*"x".repeat(9_000).leak();
+    let mut bench = Bench::stable();
+    bench.join(join(2, who(""), &[("range", large)]));
+    assert_eq!(bench.refused(2), ResponseError::GroupMaxSizeReached);
+    assert_eq!(bench.group.state(), State::Stable, "nobody else notices");
+    // Who is in already can't grow so far, either; its own old metadata doesn't count against it.
+    bench.join(join(3, who("m1"), &[("range", &large[..8_500])]));
+    bench.joined(3);
+    bench.join(join(4, who("m1"), &[("range", &large[..8_600])]));
+    bench.joined(4);
+    bench.join(join(5, who("m1"), &[("range", large), ("other", large)]));
+    assert_eq!(bench.refused(5), ResponseError::GroupMaxSizeReached);
+}
+
+#[test]
+fn k14_an_assignment_that_can_not_be_stored_is_refused_to_all() {
+    let large: &'static str = &*"x".repeat(9_500).leak();
+    let mut bench = Bench::stable();
+    bench.join(join(2, who(""), &[("range", "b")]));
+    bench.join(join(3, who("m1"), &[("range", "a")]));
+    bench.sync(sync(4, who("m2"), 2, &[]));
+    bench.sync(sync(5, who("m1"), 2, &[("m1", large), ("stranger", large), ("m2", "b")]));
+    for reply in [4, 5] {
+        match bench.answer(reply) {
+            Some(Answer::NotSynced(error)) => assert_eq!(error, ResponseError::UnknownServerError),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(bench.group.state(), State::PreparingRebalance);
+    assert_eq!(bench.saved.len(), 1, "nothing of it was stored");
+}
+
+#[test]
 fn k14_the_first_rebalance_waits_for_more_members() {
     let mut bench = Bench::new();
     bench.settings.initial_delay_ms = 3_000;
@@ -448,7 +486,7 @@ fn a_group_goes_on_after_a_restart() {
     assert_eq!(back.heartbeat(100, &who("m1"), 1), Ok(()));
     assert_eq!(back.deadline(), Some(10_100));
     let mut out = Vec::new();
-    back.sync(100, sync(1, who("m1"), 1, &[]), &mut out);
+    back.sync(100, &SETTINGS, sync(1, who("m1"), 1, &[]), &mut out);
     assert!(matches!(
         &out[..],
         [Effect::Answer(1, Answer::Synced(synced))] if synced.assignment == "all"
