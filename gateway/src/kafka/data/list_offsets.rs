@@ -21,6 +21,17 @@ const LATEST_TIERED: i64 = -5;
 /// The first version whose response has a leader epoch.
 const EPOCH_SINCE: i16 = 4;
 
+/// The first version in which a client may ask for what isn't a time; `None`: there is none.
+fn since(timestamp: i64) -> Option<i16> {
+    match timestamp {
+        0.. | LATEST | EARLIEST => Some(0),
+        MAX_TIMESTAMP => Some(7),
+        EARLIEST_LOCAL => Some(8),
+        LATEST_TIERED => Some(9),
+        _ => None,
+    }
+}
+
 /// An answer for one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Found {
@@ -47,7 +58,9 @@ impl DataPlane {
             let (key, found) = TopicKey::of_name(self.topics(), &topic.name);
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for wanted in &topic.partitions {
+                let is_served = since(wanted.timestamp).is_some_and(|since| version >= since);
                 let result = match key.log(found.as_deref(), wanted.partition_index) {
+                    _ if !is_served => Err(ResponseError::UnsupportedVersion),
                     Ok(log) => self.find_offset(log, wanted, read_committed).await,
                     Err(error) => Err(error),
                 };
@@ -93,6 +106,7 @@ impl DataPlane {
             EARLIEST | EARLIEST_LOCAL => {
                 Ok(at(signed(bounds.start), if leader_epoch == 0 { 0 } else { -1 }))
             }
+            // Nothing is tiered.
             LATEST_TIERED => Ok(NOTHING),
             MAX_TIMESTAMP => {
                 let batch = self.log().batch_of_max_time(log).await;
@@ -100,13 +114,12 @@ impl DataPlane {
                 let Some((offset, max)) = batch else { return Ok(NOTHING) };
                 self.record_at(log, offset, max, bounds, end).await
             }
-            timestamp if timestamp >= 0 => {
+            timestamp => {
                 let batch = self.log().batch_at_time(log, timestamp).await;
                 let batch = batch.map_err(|error| errors::of_log(&error))?;
                 let Some((offset, _)) = batch else { return Ok(NOTHING) };
                 self.record_at(log, offset, timestamp, bounds, end).await
             }
-            _ => Err(ResponseError::InvalidRequest),
         }
     }
 

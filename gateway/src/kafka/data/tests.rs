@@ -72,11 +72,12 @@ async fn list(
     let wanted =
         ListOffsetsTopic::default().with_name(topic_name("t")).with_partitions(vec![partition]);
     let request = ListOffsetsRequest::default().with_topics(vec![wanted]);
-    for version in served_versions(ApiKey::ListOffsets).unwrap() {
+    let versions = served_versions(ApiKey::ListOffsets).unwrap();
+    for version in versions.clone() {
         let response = plane.list_offsets(version, request.clone()).await;
         response.encode(&mut BytesMut::new(), version).unwrap();
     }
-    let response = plane.list_offsets(9, request).await;
+    let response = plane.list_offsets(*versions.end(), request).await;
     let found = &response.topics[0].partitions[0];
     let error = ResponseError::try_from_code(found.error_code);
     (error, found.offset, found.timestamp, found.leader_epoch)
@@ -98,11 +99,33 @@ async fn the_ends_of_a_log_are_listed() {
     assert_eq!(list(&plane, -2, -1).await, (None, 2, -1, 0));
     assert_eq!(list(&plane, -4, -1).await, (None, 2, -1, 0));
     assert_eq!(list(&plane, -5, -1).await, (None, -1, -1, -1));
-    assert_eq!(list(&plane, -6, -1).await.0, Some(ResponseError::InvalidRequest));
+    assert_eq!(list(&plane, -7, -1).await.0, Some(ResponseError::UnsupportedVersion));
     assert_eq!(list(&plane, -1, 1).await.0, Some(ResponseError::UnknownLeaderEpoch));
     logs.set_leader_epoch(1, 3);
     assert_eq!(list(&plane, -1, 1).await, (None, 6, -1, 3));
     assert_eq!(list(&plane, -2, -1).await, (None, 2, -1, -1));
+}
+
+#[tokio::test]
+async fn k11_what_a_version_does_not_know_is_not_answered() {
+    let logs = FakeLogs::new([1]);
+    let plane = plane(&logs, [topic("t", &[1], &[])]);
+    for (timestamp, since) in [(-1, 0), (-2, 0), (-3, 7), (-4, 8), (-5, 9), (-6, 99), (5, 0)] {
+        for version in served_versions(ApiKey::ListOffsets).unwrap() {
+            let partition = ListOffsetsPartition::default()
+                .with_current_leader_epoch(-1)
+                .with_timestamp(timestamp);
+            let wanted = ListOffsetsTopic::default()
+                .with_name(topic_name("t"))
+                .with_partitions(vec![partition]);
+            let request = ListOffsetsRequest::default().with_topics(vec![wanted]);
+            let response = plane.list_offsets(version, request).await;
+            let code = response.topics[0].partitions[0].error_code;
+            let refused = ResponseError::UnsupportedVersion.code();
+            let expected = if version < since { refused } else { 0 };
+            assert_eq!(code, expected, "{timestamp} in version {version}");
+        }
+    }
 }
 
 #[tokio::test]
