@@ -30,10 +30,15 @@ pub(in crate::kafka) async fn answer(
     }
     let mut results = Vec::with_capacity(asked.topics.len());
     for topic in &asked.topics {
-        let outcome = if named.get(topic.name.as_str()).is_some_and(|count| *count > 1) {
-            Err((ResponseError::InvalidRequest, "the request names the topic twice".to_owned()))
-        } else {
-            create(broker, topic, asked.validate_only).await
+        let outcome = match named.get(topic.name.as_str()) {
+            Some(1) => create(broker, topic, asked.validate_only).await,
+            Some(_) => {
+                named.remove(topic.name.as_str());
+                let message = "the request names the topic twice".to_owned();
+                Err((ResponseError::InvalidRequest, message))
+            }
+            // It was answered with the first of that name.
+            None => continue,
         };
         let result = CreatableTopicResult::default().with_name(topic.name.clone());
         results.push(match outcome {
