@@ -184,6 +184,32 @@ fn b2_compressed_records_are_delivered() {
     }
 }
 
+#[test]
+fn b2_a_batch_that_lies_about_its_records_stops_nobody() {
+    if crate::broker::is_reference() {
+        return;
+    }
+    // A broker of its own: other tests read the whole stream, and expect it to be true.
+    let broker = crate::broker::Broker::start(&[], &[]);
+    let (mut kafka, topic) = (Kafka::connect_to(&broker), unique("b2"));
+    let partition = shard(&topic, partitions(&mut kafka));
+    let mut live = Connect::v5("b2").open_at(Client::tcp_to(&broker, 5));
+    live.subscribe(&[(&topic, 1)]);
+    let of = |values: &[&str]| {
+        Batch::of(values.iter().map(|value| Record::new(&topic, value)).collect()).gzip()
+    };
+    for count in [2, 1_000_000] {
+        let lie = Batch { count: Some(count), last_delta: Some(count - 1), ..of(&["0", "1", "2"]) };
+        let before = kafka.append(STREAM, partition, &lie);
+        let after = kafka.append(STREAM, partition, &of(&["after"]));
+        assert!(after >= before + i64::from(count));
+        let expected: &[&str] = if count == 2 { &["0", "1"] } else { &["0", "1", "2"] };
+        for value in expected.iter().chain(&["after"]) {
+            assert_eq!(live.recv_message().text(), *value);
+        }
+    }
+}
+
 /// What a new subscriber gets at once: the payload, or `None`.
 fn retained(topic: &str) -> Option<Vec<u8>> {
     let mut client = v5();

@@ -99,6 +99,40 @@ fn k4_bad_batches_are_refused_and_others_are_not_affected() {
     }
 }
 
+/// Records aren't decoded on arrival: counts must agree with each other, and what they say is how
+/// many offsets the batch takes.
+#[test]
+fn k4_counts_of_a_compressed_batch_that_lies() {
+    let mut kafka = Kafka::connect();
+    let topic = new_topic(&mut kafka, 1);
+    let honest = || batch("k", &["a", "b", "c"]).gzip();
+    for (count, last_delta) in [(0, -1), (-1, -2), (2, 2), (4, 2), (3, 3), (0, 2), (i32::MIN, 2)] {
+        let lie = Batch { count: Some(count), last_delta: Some(last_delta), ..honest() };
+        let code = kafka.produce(&topic, 0, &lie).error_code;
+        if is_reference() {
+            assert_ne!(code, 0);
+        } else {
+            assert_eq!(code, 87, "INVALID_RECORD for {count} and {last_delta}");
+        }
+    }
+    assert_eq!(kafka.fetch(&topic, 0, 0).high_watermark, 0);
+    if is_reference() {
+        return;
+    }
+    let mut next = 0;
+    for count in [2, 7] {
+        let lie = Batch { count: Some(count), last_delta: Some(count - 1), ..honest() };
+        assert_eq!(kafka.append(&topic, 0, &lie), next);
+        let data = kafka.fetch(&topic, 0, next).records.unwrap();
+        assert_eq!(unpatched(&data), lie.bytes(), "a consumer gets what was sent");
+        next += i64::from(count);
+    }
+    // From the middle of what was said, and behind it.
+    assert!(!kafka.fetch(&topic, 0, next - 1).records.unwrap().is_empty());
+    assert_eq!(kafka.append(&topic, 0, &honest()), next);
+    assert_eq!(texts(&kafka.read(&topic, 0, next)), ["a", "b", "c"]);
+}
+
 #[test]
 fn k4_magic_0_and_1_have_a_code_of_their_own() {
     if is_reference() {
@@ -261,6 +295,27 @@ fn k6_idempotence_over_a_restart() {
         let (other, _) = producer_id(&mut kafka);
         assert_ne!(other, id, "producer ids are never given twice");
     }
+}
+
+#[test]
+fn k6_sequences_go_on_at_0_after_the_largest() {
+    let mut kafka = Kafka::connect();
+    let topic = new_topic(&mut kafka, 1);
+    let (id, epoch) = producer_id(&mut kafka);
+    let mut send = |sequence: i32| {
+        let two = batch("k", &["x", "y"]).producer(id, epoch, sequence);
+        let answer = kafka.produce(&topic, 0, &two);
+        (answer.error_code, answer.base_offset)
+    };
+    assert_eq!(send(i32::MAX - 2), (0, 0));
+    assert_eq!(send(0).0, 45, "OUT_OF_ORDER_SEQUENCE_NUMBER: one is left");
+    // One sequence number before the end, one behind it.
+    assert_eq!(send(i32::MAX), (0, 2));
+    assert_eq!(send(1), (0, 4));
+    for (sequence, offset) in [(i32::MAX - 2, 0), (i32::MAX, 2), (1, 4)] {
+        assert_eq!(send(sequence), (0, offset), "a repeat");
+    }
+    assert_eq!(send(3), (0, 6));
 }
 
 #[test]

@@ -270,6 +270,33 @@ fn each_rule_of_k4_has_its_error() {
     assert_eq!(validate(&good, &recent, NOW + 1011), Err(BatchError::Timestamp));
 }
 
+proptest! {
+    /// K4: what isn't decoded on arrival may lie; whoever reads it later gets sound records at their
+    /// own offsets, then one error at most.
+    #[test]
+    fn a_compressed_batch_that_lies_about_its_records_shifts_nothing(
+        count in prop_oneof![-2_i32..14, Just(i32::MAX)],
+        last_delta in prop_oneof![-2_i32..14, Just(i32::MAX - 1)],
+    ) {
+        let honest = compressed(&simple(), 1, gzip);
+        let lying = patched(&honest, 57, &count.to_be_bytes());
+        let lying = patched(&lying, 23, &last_delta.to_be_bytes());
+        let agrees = count >= 1 && last_delta == count - 1;
+        let expected = if agrees { Ok(()) } else { Err(BatchError::Count) };
+        prop_assert_eq!(validate(&lying, &RULES, NOW).map(|_| ()), expected);
+        let open = OpenBatch::open(&lying, 1 << 20).unwrap();
+        let results: Vec<_> = open.records().collect();
+        let sound = results.iter().take_while(|result| result.is_ok()).count();
+        for (offset, record) in results.iter().take(sound).flatten().enumerate() {
+            prop_assert_eq!(record.offset_delta as usize, offset);
+            prop_assert_eq!(record.key, Some(&[offset as u8; 3][..]));
+        }
+        prop_assert_eq!(sound as i32, 10.min(count.max(0)).min(last_delta.max(-1) + 1));
+        let is_true = count == 10 && last_delta >= 9;
+        prop_assert_eq!(results.len(), sound + usize::from(!is_true));
+    }
+}
+
 #[test]
 fn log_append_time_changes_only_what_it_must() {
     let batch = simple().bytes;

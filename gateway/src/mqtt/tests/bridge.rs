@@ -97,6 +97,33 @@ async fn b2_a_record_of_a_kafka_producer_is_a_message_whatever_its_partition() {
 }
 
 #[tokio::test]
+async fn b2_a_batch_that_lies_about_its_records_is_skipped_from_the_lie_on() {
+    let rig = Rig::new().await;
+    let mut live = rig.client("live").await;
+    live.subscribe("k", QoS::AtLeastOnce).await;
+    let mut builder = BatchBuilder::new();
+    for value in [b"0", b"1", b"2"] {
+        builder.append(Some(b"k"), Some(value), std::iter::empty(), 0).unwrap();
+    }
+    let built = builder.finish().unwrap();
+    for (count, sound) in [(2_u32, 2), (3, 3), (9, 3)] {
+        let mut bytes = bytes::BytesMut::from(&built.bytes[..]);
+        bytes[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+        bytes[57..61].copy_from_slice(&count.to_be_bytes());
+        let skipped = rig.broker.metrics.skipped_records.get();
+        rig.log.produce(LogId(0), count, bytes.freeze()).await.unwrap();
+        produce(&rig, 0, &[(Some(b"k"), Some(b"after"), &[])]).await;
+        for expected in ["0", "1", "2"].iter().take(sound) {
+            assert_eq!(live.payload().await, *expected);
+        }
+        assert_eq!(live.payload().await, "after");
+        let now = rig.broker.metrics.skipped_records.get();
+        assert_eq!(now - skipped, u64::from(count != 3), "the lie is counted");
+    }
+    assert_eq!(live.sync().await, []);
+}
+
+#[tokio::test]
 async fn b3_a_record_of_a_kafka_producer_sets_and_clears_the_retained_message() {
     let rig = Rig::new().await;
     let retain: Header<'_> = (b"mqtt.retain", Some(b"1"));
