@@ -414,11 +414,18 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_lists_every_setting() {
+    fn the_readme_lists_every_setting_and_no_other() {
         let readme = include_str!("../README.md");
-        for (name, value, _) in load(&Flags::default()).unwrap().values().unwrap() {
+        let settings = load(&Flags::default()).unwrap().values().unwrap();
+        for (name, value, _) in &settings {
             let row = format!("| `{name}` | `{value}` |");
             assert!(readme.contains(&row), "README.md has no row {row}");
+        }
+        let section =
+            readme.split("\n## ").find(|section| section.starts_with("Settings")).unwrap();
+        let listed = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        for name in listed {
+            assert!(settings.iter().any(|(known, ..)| known == name), "there is no setting {name}");
         }
     }
 }

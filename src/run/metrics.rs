@@ -195,3 +195,57 @@ fn latency(to: &mut Writer<'_>, name: &str, help: &str, latency: &Latency) -> Re
     let buckets: Vec<_> = bounds.zip(latency.buckets()).collect();
     to.histogram(name, help, latency.sum_us() as f64 / 1e6, &buckets)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use interflow_logstore::clock::SystemClock;
+    use interflow_logstore::disk::RealDisk;
+    use interflow_logstore::store::Options;
+    use interflow_logstore::{Identity, LogConfig};
+    use interflow_meta::{EmbeddedStore, Env, Meta, NodeId};
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    /// Name and help of every metric, as a scrape shows them.
+    async fn printed() -> BTreeSet<(String, String)> {
+        let folder = tempfile::tempdir().unwrap();
+        let env = Env::default();
+        let meta = EmbeddedStore::in_memory(env.clone()).unwrap();
+        let log = LogStore::open_journal(
+            Arc::new(RealDisk::open(folder.path()).unwrap()),
+            Options { extent_bytes: 1 << 20, ..Options::default() },
+            Meta::new(Arc::new(meta), env, "test"),
+            Identity { node: NodeId(1), incarnation: 1 },
+            LogConfig::default(),
+            Arc::new(SystemClock::new()),
+        );
+        let log = log.await.unwrap();
+        let (mqtt, kafka) = (Arc::default(), Arc::default());
+        let mut text = String::new();
+        encode(&mut text, &registry(Sources { log: log.clone(), mqtt, kafka })).unwrap();
+        log.shutdown().await;
+        let row = |line: &str| {
+            let (name, help) = line.strip_prefix("# HELP ")?.split_once(' ')?;
+            Some((name.to_owned(), help.trim_end_matches('.').to_owned()))
+        };
+        text.lines().filter_map(row).collect()
+    }
+
+    #[tokio::test]
+    async fn the_readme_lists_every_metric_and_no_other() {
+        let readme = include_str!("../../README.md");
+        let row = |line: &str| {
+            let (name, help) = line.strip_prefix("| `interflow_")?.split_once("` | ")?;
+            Some((format!("interflow_{name}"), help.trim_end_matches(" |").to_owned()))
+        };
+        let listed: BTreeSet<_> = readme.lines().filter_map(row).collect();
+        let printed = printed().await;
+        assert!(printed.len() > 40, "{printed:?}");
+        let missing: Vec<_> = printed.difference(&listed).collect();
+        let stale: Vec<_> = listed.difference(&printed).collect();
+        assert!(missing.is_empty() && stale.is_empty(), "missing {missing:?}, stale {stale:?}");
+    }
+}
