@@ -51,8 +51,9 @@ fn describe(
     asked: &DescribeConfigsRequest,
 ) -> Result<Vec<DescribeConfigsResourceResult>, (ResponseError, String)> {
     let wanted = |name: &str| match &resource.configuration_keys {
-        Some(keys) => keys.iter().any(|key| key.as_str() == name),
-        None => true,
+        Some(keys) if !keys.is_empty() => keys.iter().any(|key| key.as_str() == name),
+        // No names are all names, as for Kafka.
+        _ => true,
     };
     match resource.resource_type {
         TOPIC => {

@@ -307,6 +307,7 @@ async fn k21_configs_are_altered_and_described_with_their_sources() {
     for (changes, error) in [
         (&[("nothing", 0, Some("1"))][..], ResponseError::InvalidConfig),
         (&[("cleanup.policy", 2, Some("compact"))], ResponseError::InvalidConfig),
+        (&[("cleanup.policy", 3, Some("delete"))], ResponseError::InvalidConfig),
         (&[("retention.ms", 2, Some("1"))], ResponseError::InvalidConfig),
         (&[("retention.ms", 0, None)], ResponseError::InvalidRequest),
         (&[("retention.ms", 9, Some("1"))], ResponseError::InvalidRequest),
@@ -316,6 +317,12 @@ async fn k21_configs_are_altered_and_described_with_their_sources() {
         ),
     ] {
         assert_eq!(alter(&mut client, "t", changes, false).await, error.code(), "{changes:?}");
+    }
+    // What is in a list already, or isn't, changes nothing.
+    for change in [("cleanup.policy", 2, Some("delete")), ("cleanup.policy", 3, Some("compact"))] {
+        assert_eq!(alter(&mut client, "t", &[change], false).await, 0, "{change:?}");
+        let config = bench.topics.get("t").expect("there").config.clone();
+        assert_eq!(config.overrides().get("cleanup.policy").map(String::as_str), Some("delete"));
     }
     let missing = alter(&mut client, "missing", &[("retention.ms", 0, Some("1"))], false).await;
     assert_eq!(missing, ResponseError::UnknownTopicOrPartition.code());
@@ -339,4 +346,8 @@ async fn k21_the_brokers_settings_are_described() {
     assert!(option.read_only);
     let answer = client.ask(4, &of("2")).await;
     assert_eq!(answer.results[0].error_code, ResponseError::InvalidRequest.code());
+    // No names ask for all, as for Kafka.
+    let mut all = of("1");
+    all.resources[0].configuration_keys = Some(Vec::new());
+    assert!(client.ask(4, &all).await.results[0].configs.len() > 10);
 }
