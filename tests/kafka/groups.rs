@@ -333,6 +333,43 @@ fn k14_initial_rebalance_delay_gathers_members() {
 }
 
 #[test]
+fn k14_members_that_leave_together_have_an_outcome_each() {
+    let group = unique("k14");
+    let mut fixed = Member::new(&group);
+    fixed.instance = Some(text("machine-1"));
+    assert_eq!(fixed.join().error_code, 0);
+    let id = fixed.id.clone();
+    assert_eq!(fixed.sync(&[(&id, b"all")]).0, 0);
+    // It is told an id and hasn't come back with it.
+    let mut pending = Member::new(&group);
+    let request = pending.join_request();
+    pending.id = pending.kafka.call(&request, 9).member_id;
+    let who = |id: &str, instance: Option<&str>| {
+        MemberIdentity::default()
+            .with_member_id(text(id))
+            .with_group_instance_id(instance.map(text))
+    };
+    let leave =
+        LeaveGroupRequest::default().with_group_id(GroupId(text(&group))).with_members(vec![
+            who("nobody", None),
+            who("", Some("machine-2")),
+            who("somebody else", Some("machine-1")),
+            who(&pending.id, None),
+            // As an administrator names it.
+            who("", Some("machine-1")),
+            who(&id, Some("machine-1")),
+        ]);
+    let answer = pending.kafka.call(&leave, 5);
+    assert_eq!(answer.error_code, 0);
+    let codes: Vec<_> = answer.members.iter().map(|member| member.error_code).collect();
+    assert_eq!(codes, [25, 25, 82, 0, 0, 25], "UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID");
+    assert_eq!(&answer.members[3].member_id, &pending.id);
+    assert_eq!(fixed.heartbeat(), 25);
+    let delete = DeleteGroupsRequest::default().with_groups_names(vec![GroupId(text(&group))]);
+    assert_eq!(fixed.kafka.call(&delete, 2).results[0].error_code, 0, "nobody is left");
+}
+
+#[test]
 fn k14_empty_groups_can_be_deleted() {
     let group = unique("k14");
     let mut member = stable(&group);
@@ -358,6 +395,62 @@ fn k16_offsets_with_metadata() {
     assert_eq!(tool.commit(&unknown, 1, None), 3);
     let long = "x".repeat(5000);
     assert_eq!(tool.commit(&topic, 43, Some(&long)), 12, "OFFSET_METADATA_TOO_LARGE");
+}
+
+#[test]
+fn k16_offsets_of_several_groups_come_back_with_their_leader_epochs() {
+    let (one, two, none) = (unique("k16"), unique("k16"), unique("k16"));
+    let mut kafka = Kafka::connect();
+    let topics = [new_topic(&mut kafka, 3), new_topic(&mut kafka, 1)];
+    let commit = |group: &str, topic: &str, rows: &[(i32, i64, i32)]| {
+        let partitions = rows.iter().map(|(index, offset, epoch)| {
+            OffsetCommitRequestPartition::default()
+                .with_partition_index(*index)
+                .with_committed_offset(*offset)
+                .with_committed_leader_epoch(*epoch)
+        });
+        let topic = OffsetCommitRequestTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions(partitions.collect());
+        OffsetCommitRequest::default()
+            .with_group_id(GroupId(text(group)))
+            .with_generation_id_or_member_epoch(-1)
+            .with_topics(vec![topic])
+    };
+    // A partition that isn't there takes none of the others with it.
+    let answer = kafka.call(&commit(&one, &topics[0], &[(0, 5, 0), (9, 1, 0), (2, 7, -1)]), 8);
+    let codes: Vec<_> = answer.topics[0].partitions.iter().map(|p| p.error_code).collect();
+    assert_eq!(codes, [0, 3, 0]);
+    kafka.call(&commit(&two, &topics[1], &[(0, 9, 0)]), 8);
+    let all = |group: &str| {
+        OffsetFetchRequestGroup::default().with_group_id(GroupId(text(group))).with_topics(None)
+    };
+    let some = OffsetFetchRequestTopics::default()
+        .with_name(topic_name(&topics[0]))
+        .with_partition_indexes(vec![1, 2]);
+    let request = OffsetFetchRequest::default().with_require_stable(true).with_groups(vec![
+        all(&one),
+        all(&none),
+        all(&two).with_topics(Some(vec![some])),
+        all(""),
+        all(&two),
+    ]);
+    let answer = kafka.call(&request, 8);
+    let groups: Vec<_> = answer.groups.iter().map(|group| group.group_id.to_string()).collect();
+    assert_eq!(groups, [&*one, &*none, &*two, "", &*two]);
+    let found = |at: usize| -> Vec<(i32, i64, i32)> {
+        let partitions = answer.groups[at].topics.iter().flat_map(|topic| &topic.partitions);
+        let found =
+            partitions.map(|p| (p.partition_index, p.committed_offset, p.committed_leader_epoch));
+        found.collect()
+    };
+    assert_eq!(found(0), [(0, 5, 0), (2, 7, -1)]);
+    assert_eq!(found(1), []);
+    assert_eq!(found(2), [(1, -1, -1), (2, -1, -1)], "of another group's topic");
+    if !is_reference() {
+        assert_eq!(answer.groups[3].error_code, 24, "INVALID_GROUP_ID");
+    }
+    assert_eq!(found(4), [(0, 9, 0)]);
 }
 
 #[test]
