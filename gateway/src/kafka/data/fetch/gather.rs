@@ -182,8 +182,11 @@ impl Entry {
         if read_bytes == 0 && outcome.next_offset > from {
             self.push(gap(from, outcome.next_offset, outcome.bounds.leader_epoch), gathering);
         }
-        // A read that came to most of the room has left what fits no more.
-        self.is_full = read_bytes > room / 2 || outcome.next_offset <= from;
+        let Bounds { stable, committed, .. } = outcome.bounds;
+        let end = if gathering.read_committed { stable } else { committed };
+        // A read that came to most of the room and left something has left what fits no more.
+        let is_most = read_bytes > room / 2 && outcome.next_offset < end;
+        self.is_full = is_most || outcome.next_offset <= from;
         Ok(outcome.next_offset)
     }
 

@@ -246,6 +246,28 @@ async fn k7_min_bytes_counts_all_partitions() {
     assert_eq!(values(partitions(&response)[0].1).len(), 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn k7_what_comes_while_a_fetch_waits_is_added_up_to_its_limits() {
+    let logs = FakeLogs::new([1]);
+    let plane = plane(&logs, [topic("t", &[1], &[])]);
+    let size = batch(&["a"]).bytes.len() as i32;
+    for _ in 0..3 {
+        append(&logs, 1, &["a"]).await;
+    }
+    // Most of the limit is there, and not enough.
+    let mut wanted =
+        request(12, &[("t", &[(0, 0)])]).with_max_wait_ms(60_000).with_min_bytes(4 * size);
+    wanted.topics[0].partitions[0].partition_max_bytes = 5 * size;
+    let begin = Instant::now();
+    let fetching = fetch(&plane, 12, &wanted);
+    let mut fetching = std::pin::pin!(fetching);
+    assert!(futures_util::poll!(fetching.as_mut()).is_pending());
+    append(&logs, 1, &["b"]).await;
+    let response = fetching.await;
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    assert_eq!(values(partitions(&response)[0].1).len(), 4);
+}
+
 #[tokio::test]
 async fn k7_limits_hold_but_the_first_batch_always_comes() {
     let logs = FakeLogs::new([1, 2]);
