@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   bin/{kafka,mqtt,idle} ──► load/{kafka,mqtt} ──► a server ──► Usage (CPU, memory)
-//!                                        └─► Report: medians, minimum, maximum; JSON and a table
+//!                                        └─► Report: medians, minimum, maximum, verdicts; JSON
 //! ```
 
 pub mod fsync;
@@ -13,3 +13,5 @@ pub mod mqtt_load;
 pub mod mqtt_wire;
 pub mod process;
 pub mod report;
+pub mod verdict;
+pub mod versions;

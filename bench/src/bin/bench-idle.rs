@@ -11,6 +11,8 @@ use interflow_bench::kafka_server::Places;
 use interflow_bench::mqtt_wire;
 use interflow_bench::process::{Server, usage_of};
 use interflow_bench::report::Report;
+use interflow_bench::verdict::Limit;
+use interflow_bench::versions;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,8 +21,12 @@ use tokio_rustls::TlsConnector;
 
 const PORT: u16 = 31_883;
 const TLS_PORT: u16 = 31_884;
+const US: &str = "interflow";
+const REST: &str = "at rest";
+const TCP: &str = "idle connections, TCP";
+const TLS: &str = "idle connections, TLS";
 
-#[derive(Parser)]
+#[derive(Debug, Parser)]
 #[command(about = "Interflow at rest: memory, CPU, disk writes; memory of idle connections")]
 struct Options {
     /// Idle MQTT connections with keep-alive
@@ -53,18 +59,19 @@ async fn main() -> anyhow::Result<()> {
         };
     }
     let places = Places::find()?;
-    let mut report = Report::new();
+    let mut report = Report::new(versions::machine(&places.scratch), &options);
     let (server, log) = start(&places, options.connections)?;
     let pause = Duration::from_secs;
     tokio::time::sleep(pause(10)).await;
     let (rest, lines) = (server.usage()?, line_count(&log)?);
-    report.add("at rest", "interflow", "resident MiB", rest.resident_bytes as f64 / 1048576.0);
+    report.add(REST, US, "resident MiB", rest.resident_bytes as f64 / 1_048_576.0);
     tokio::time::sleep(pause(options.seconds)).await;
     let later = server.usage()?;
-    report.add("at rest", "interflow", "CPU s", later.cpu_s - rest.cpu_s);
+    let share = (later.cpu_s - rest.cpu_s) / options.seconds.max(1) as f64;
+    report.add(REST, US, "CPU %", share * 100.0);
     let written = (later.written_bytes - rest.written_bytes) as f64;
-    report.add("at rest", "interflow", "bytes written", written);
-    report.add("at rest", "interflow", "log lines", (line_count(&log)? - lines) as f64);
+    report.add(REST, US, "bytes written", written);
+    report.add(REST, US, "log lines", (line_count(&log)? - lines) as f64);
 
     connections(&mut report, &server, options.connections, None)?;
     server.stop()?;
@@ -73,8 +80,25 @@ async fn main() -> anyhow::Result<()> {
     let ca = places.scratch.join("server/dev-tls/ca.pem");
     connections(&mut report, &server, options.tls_connections, Some(&ca))?;
     server.stop()?;
-    report.print("interflow");
+    judge(&mut report);
+    report.print(US);
     report.write(&options.json)
+}
+
+/// What the report must show.
+fn judge(report: &mut Report) {
+    for (claim, metric, most) in [
+        ("at rest, resident MiB", "resident MiB", 64.0),
+        ("at rest, CPU in percent of a core", "CPU %", 0.5),
+        ("at rest, bytes written to disk", "bytes written", 0.0),
+        ("at rest, log lines", "log lines", 0.0),
+    ] {
+        report.bound(claim, REST, US, metric, Limit::AtMost(most));
+    }
+    let claim = "memory of an idle TCP connection, bytes";
+    report.bound(claim, TCP, US, "bytes each", Limit::AtMost(8_192.0));
+    let claim = "memory of an idle TLS connection, bytes";
+    report.bound(claim, TLS, US, "bytes each", Limit::AtMost(24_576.0));
 }
 
 /// A fresh server on an empty folder, and the file of its log lines.
@@ -119,9 +143,9 @@ fn connections(
     let open: f64 = line.trim().parse()?;
     std::thread::sleep(Duration::from_secs(5));
     let grown = usage_of(server.pid())?.resident_bytes.saturating_sub(before) as f64;
-    let scenario = if ca.is_some() { "idle connections, TLS" } else { "idle connections, TCP" };
-    report.add(scenario, "interflow", "connections", open);
-    report.add(scenario, "interflow", "bytes each", grown / open.max(1.0));
+    let scenario = if ca.is_some() { TLS } else { TCP };
+    report.add(scenario, US, "connections", open);
+    report.add(scenario, US, "bytes each", grown / open.max(1.0));
     drop(clients.stdin.take());
     clients.wait()?;
     Ok(())

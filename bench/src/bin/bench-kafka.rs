@@ -8,8 +8,14 @@ use interflow_bench::kafka_load::{Load, consume, create_topic, end_to_end, produ
 use interflow_bench::kafka_server::{Kind, Places};
 use interflow_bench::process::Server;
 use interflow_bench::report::Report;
+use interflow_bench::verdict::Limit;
+use interflow_bench::versions;
 
-#[derive(Parser)]
+const END_TO_END: &str = "end to end, 2,000 records/s";
+const FLOOR: &str = "bare fdatasync loop";
+const RECORDS_A_SECOND: u64 = 2_000;
+
+#[derive(Debug, Parser)]
 #[command(about = "Interflow next to Apache Kafka, the same generators, turn by turn")]
 struct Options {
     /// Rounds; medians are over these
@@ -42,7 +48,11 @@ struct Options {
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let places = Places::find()?;
-    let mut report = Report::new();
+    let mut about = versions::machine(&places.scratch);
+    about.insert("kafka".into(), versions::kafka(&places.jars));
+    about.insert("java".into(), versions::java());
+    about.insert("librdkafka".into(), versions::librdkafka());
+    let mut report = Report::new(about, &options);
     let mut kinds = Vec::new();
     for name in &options.servers {
         kinds.push(match name.as_str() {
@@ -59,20 +69,33 @@ async fn main() -> anyhow::Result<()> {
             eprintln!("round {} · {}", round + 1, kind.name());
             let server = places.start(*kind)?;
             one_round(&options, *kind, &server, &mut report).await?;
-            report.add(
-                "resident after the loads",
-                kind.name(),
-                "MiB",
-                server.usage()?.resident_bytes as f64 / 1048576.0,
-            );
             server.stop()?;
         }
         let floor = fsync::measure(&places.scratch, 500)?;
-        report.add("end to end, 2,000 records/s", "bare fdatasync loop", "p50 ms", floor.ms(50.0));
-        report.add("end to end, 2,000 records/s", "bare fdatasync loop", "p99 ms", floor.ms(99.0));
+        report.add(END_TO_END, FLOOR, "p50 ms", floor.ms(50.0));
+        report.add(END_TO_END, FLOOR, "p99 ms", floor.ms(99.0));
     }
+    judge(&mut report);
     report.print(Kind::Interflow.name());
     report.write(&options.json)
+}
+
+/// What the report must show.
+fn judge(report: &mut Report) {
+    let [us, shipped, flush] =
+        [Kind::Interflow, Kind::KafkaShipped, Kind::KafkaFlush].map(Kind::name);
+    let (rate, cpu) = ("records/s", "server CPU s/million");
+    let at_least = Limit::AtLeast;
+    let claim = "producing, throughput to Kafka's as shipped";
+    report.bound_ratio(claim, "produce", [us, shipped, rate], at_least(0.8));
+    let claim = "producing, server CPU a record to Kafka's as shipped";
+    report.bound_ratio(claim, "produce", [us, shipped, cpu], Limit::AtMost(1.0));
+    let claim = "producing, throughput to Kafka's with flush.messages=1";
+    report.bound_ratio(claim, "produce", [us, flush, rate], at_least(3.0));
+    let claim = "consuming, throughput to Kafka's as shipped";
+    report.bound_ratio(claim, "consume", [us, shipped, rate], at_least(1.0));
+    let claim = "end to end, p99 to that of a bare fdatasync loop";
+    report.bound_ratio(claim, END_TO_END, [us, FLOOR, "p99 ms"], Limit::AtMost(5.0));
 }
 
 async fn one_round(
@@ -109,12 +132,14 @@ async fn one_round(
     if options.latency_seconds > 0 {
         let load = load("latency", 1, 1024, 16_384, 1);
         create_topic(&load).await?;
+        let (seconds, before) = (options.latency_seconds, server.usage()?);
         let latencies =
-            tokio::task::block_in_place(|| end_to_end(&load, 2_000, options.latency_seconds))?;
-        let scenario = "end to end, 2,000 records/s";
-        report.add(scenario, name, "p50 ms", latencies.ms(50.0));
-        report.add(scenario, name, "p99 ms", latencies.ms(99.0));
-        report.add(scenario, name, "p99.9 ms", latencies.ms(99.9));
+            tokio::task::block_in_place(|| end_to_end(&load, RECORDS_A_SECOND, seconds))?;
+        let records = RECORDS_A_SECOND * seconds;
+        for (metric, percentile) in [("p50 ms", 50.0), ("p99 ms", 99.0), ("p99.9 ms", 99.9)] {
+            report.add(END_TO_END, name, metric, latencies.ms(percentile));
+        }
+        report.add_usage(END_TO_END, name, before, server.usage()?, records as f64);
     }
     Ok(())
 }
@@ -149,11 +174,6 @@ fn measure(
     let records = load.records as f64;
     report.add(scenario, name, "records/s", records / seconds);
     report.add(scenario, name, "MB/s", records * load.record_bytes as f64 / seconds / 1e6);
-    report.add(
-        scenario,
-        name,
-        "server CPU s/million",
-        (after.cpu_s - before.cpu_s) / records * 1e6,
-    );
+    report.add_usage(scenario, name, before, after, records);
     Ok(())
 }

@@ -11,11 +11,16 @@ use interflow_bench::kafka_server::Places;
 use interflow_bench::mqtt_load::{Load, run};
 use interflow_bench::process::Server;
 use interflow_bench::report::Report;
+use interflow_bench::verdict::Limit;
+use interflow_bench::versions;
 
 const PORT: u16 = 31_883;
 const ADMIN_PORT: u16 = 31_890;
+const US: &str = "interflow";
+const MOSQUITTO: &str = "mosquitto";
+const FLOOR: &str = "bare fdatasync loop";
 
-#[derive(Parser)]
+#[derive(Debug, Parser)]
 #[command(about = "Interflow next to mosquitto, the same generators, turn by turn")]
 struct Options {
     /// Rounds; medians are over these
@@ -27,7 +32,7 @@ struct Options {
     /// Bytes of a payload
     #[arg(long, default_value_t = 100)]
     payload_bytes: usize,
-    /// Seconds of each latency load, at 2,000 messages a second
+    /// Seconds of each latency load
     #[arg(long, default_value_t = 10)]
     latency_seconds: u64,
     /// Which servers
@@ -45,7 +50,9 @@ struct Options {
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let places = Places::find()?;
-    let mut report = Report::new();
+    let mut about = versions::machine(&places.scratch);
+    about.insert("mosquitto".into(), versions::mosquitto());
+    let mut report = Report::new(about, &options);
     let mut servers = options.servers.clone();
     for round in 0..options.rounds {
         if round > 0 {
@@ -60,19 +67,40 @@ async fn main() -> anyhow::Result<()> {
                 }
                 measure(&mut report, &scenario, name, &server, &load, rate).await?;
             }
-            let resident = server.usage()?.resident_bytes as f64 / 1048576.0;
-            report.add("resident after the loads", name, "MiB", resident);
             server.stop()?;
         }
         let floor = fsync::measure(&places.scratch, 500)?;
-        for qos in [0, 1] {
-            let scenario = format!("latency at 2,000/s, QoS {qos}, 10 to 1");
-            report.add(&scenario, "bare fdatasync loop", "p50 ms", floor.ms(50.0));
-            report.add(&scenario, "bare fdatasync loop", "p99 ms", floor.ms(99.0));
+        for (scenario, ..) in loads(&options).iter().filter(|(_, _, rate)| rate.is_some()) {
+            report.add(scenario, FLOOR, "p50 ms", floor.ms(50.0));
+            report.add(scenario, FLOOR, "p99 ms", floor.ms(99.0));
         }
     }
-    report.print("interflow");
+    judge(&mut report);
+    report.print(US);
     report.write(&options.json)
+}
+
+/// What the report must show.
+fn judge(report: &mut Report) {
+    let busy = ["fan-in 100 to 0, QoS 1, 20 in flight", "fan-in 100 to 1, QoS 1, 20 in flight"];
+    for scenario in busy {
+        let claim = format!("{scenario} each, throughput to mosquitto's");
+        let of = [US, MOSQUITTO, "published/s"];
+        report.bound_ratio(&claim, scenario, of, Limit::AtLeast(1.0));
+        let claim = format!("{scenario} each, server CPU a message to mosquitto's");
+        let of = [US, MOSQUITTO, "server CPU s/million"];
+        report.bound_ratio(&claim, scenario, of, Limit::AtMost(2.0));
+        let claim = format!("{scenario} each, records a batch");
+        report.bound(&claim, scenario, US, "records a batch", Limit::MoreThan(10.0));
+    }
+    let claim = "fan-out 1 to 100, deliveries to mosquitto's";
+    let of = [US, MOSQUITTO, "delivered/s"];
+    report.bound_ratio(claim, "fan-out 1 to 100", of, Limit::AtLeast(2.0));
+    let claim = "QoS 0 at a fixed rate, p99 to mosquitto's";
+    let of = [US, MOSQUITTO, "p99 ms"];
+    report.bound_ratio(claim, "latency, QoS 0", of, Limit::AtMost(2.0));
+    let claim = "QoS 1 at a fixed rate, 10 to 1, p99 to that of a bare fdatasync loop";
+    report.bound_ratio(claim, "latency, QoS 1, 10 to 1", [US, FLOOR, "p99 ms"], Limit::AtMost(5.0));
 }
 
 fn start(places: &Places, name: &str) -> anyhow::Result<Server> {
@@ -82,7 +110,7 @@ fn start(places: &Places, name: &str) -> anyhow::Result<Server> {
     }
     std::fs::create_dir_all(&data)?;
     let ready = SocketAddr::from(([127, 0, 0, 1], PORT));
-    let command = if name == "mosquitto" {
+    let command = if name == MOSQUITTO {
         let config = data.join("mosquitto.conf");
         // No limits that would drop what is counted; nothing is written to disk.
         std::fs::write(
@@ -139,9 +167,19 @@ fn loads(options: &Options) -> Vec<(String, Load, Option<f64>)> {
         let filters = (0..100).map(|n| format!("load/{n}")).collect();
         let load = Load { qos, filters, ..base.clone() };
         loads.push((format!("one to one, 100 pairs, QoS {qos}"), load, None));
-        let messages = 2_000 * options.latency_seconds;
-        let load = Load { qos, publishers: 10, filters: all(), messages, ..base.clone() };
-        loads.push((format!("latency at 2,000/s, QoS {qos}, 10 to 1"), load, Some(2_000.0)));
+        // An open loop each: at a rate, whatever the answers do.
+        let fan_out = vec!["load/#".to_owned(); 100];
+        let pairs = (0..100).map(|n| format!("load/{n}")).collect();
+        for (shape, publishers, filters, rate) in [
+            ("10 to 1", 10, all(), 2_000),
+            ("1 to 100", 1, fan_out, 50),
+            ("100 pairs", 100, pairs, 2_000),
+        ] {
+            let messages = rate * options.latency_seconds;
+            let load = Load { qos, publishers, filters, messages, ..base.clone() };
+            let scenario = format!("latency, QoS {qos}, {shape} at {rate}/s");
+            loads.push((scenario, load, Some(rate as f64)));
+        }
     }
     loads
 }
@@ -165,23 +203,24 @@ async fn measure(
     if rate.is_none() {
         report.add(scenario, name, "published/s", outcome.published_per_s);
     }
-    let handled = published.max(outcome.delivered as f64);
-    let cpu = (after.cpu_s - before.cpu_s) / handled * 1e6;
-    report.add(scenario, name, "server CPU s/million", cpu);
+    report.add_usage(scenario, name, before, after, published.max(outcome.delivered as f64));
     if !load.filters.is_empty() {
         if rate.is_none() {
             report.add(scenario, name, "delivered/s", outcome.delivered_per_s);
         }
         report.add(scenario, name, "lost", outcome.lost as f64);
-        report.add(scenario, name, "p50 ms", outcome.latencies.ms(50.0));
-        report.add(scenario, name, "p99 ms", outcome.latencies.ms(99.0));
+        let percentiles =
+            [("p50 ms", 50.0), ("p99 ms", 99.0), ("p99.9 ms", 99.9), ("max ms", 100.0)];
+        for (metric, percentile) in percentiles {
+            report.add(scenario, name, metric, outcome.latencies.ms(percentile));
+        }
     }
     Ok(())
 }
 
 /// Records and batches that Interflow has appended for MQTT, from its metrics.
 fn batches(name: &str) -> anyhow::Result<Option<(f64, f64)>> {
-    if name != "interflow" {
+    if name != US {
         return Ok(None);
     }
     let mut stream = TcpStream::connect(("127.0.0.1", ADMIN_PORT))?;
