@@ -148,6 +148,9 @@ impl Sources {
         to.counter("mqtt_skipped_records", "Records that are no MQTT messages", skipped)?;
         let catch_up = mqtt.catch_up_reads.get();
         to.counter("mqtt_catch_up_reads", "Reads for sessions behind the tail", catch_up)?;
+        let decoded = mqtt.catch_up_records.get();
+        let help = "Records decoded for sessions behind the tail";
+        to.counter("mqtt_catch_up_records", help, decoded)?;
         to.counter("mqtt_wills", "Wills published", mqtt.wills.get())?;
         let sizes = &mqtt.batch_sizes;
         let buckets: Vec<_> = sizes.buckets().map(|(at, count)| (at as f64, count)).collect();

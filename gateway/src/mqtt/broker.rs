@@ -16,7 +16,7 @@ use super::clock::WallClock;
 use super::codec::Reason;
 use super::config::MqttConfig;
 use super::connection;
-use super::deliver::{DispatchParts, FeedParts, Tail, dispatch};
+use super::deliver::{DispatchParts, FeedParts, Scans, Tail, dispatch};
 use super::metrics::MqttMetrics;
 use super::publish::{Writer, WriterLimits, WriterParts};
 use super::retained::{GatePass, Retained};
@@ -170,6 +170,7 @@ impl Broker {
                 dispatch: dispatch_parts,
                 retained: retained.clone(),
                 tails: tails.clone(),
+                scans: Arc::new(Scans::new(stream.iter().copied(), config.max_scan_bytes)),
             },
             retained: retained.clone(),
             registry: Registry::default(),
@@ -212,6 +213,8 @@ impl Broker {
         }
         let (retained, end) = (self.retained.clone(), self.end.clone());
         self.tasks.spawn(async move { retained.run(end).await });
+        let (scans, end) = (self.feed.scans.clone(), self.end.clone());
+        self.tasks.spawn(async move { scans.run(end).await });
         if self.config.sys_interval_s > 0 {
             let (broker, end) = (self.clone(), self.end.clone());
             self.tasks.spawn(async move {

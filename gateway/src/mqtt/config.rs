@@ -40,6 +40,9 @@ pub struct MqttConfig {
     pub max_pending_bytes: usize,
     /// Subscriptions of one session.
     pub max_subscriptions: usize,
+    /// Memory that the subscriptions of one session may take, about: each takes 512 bytes, twice
+    /// its filter, 256 bytes a level of one with wildcards, and 4 KiB more for a shared one.
+    pub max_subscription_bytes: usize,
     /// Bytes of publishes that wait for one log.
     pub max_shard_bytes: usize,
     /// A batch is closed at this size.
@@ -50,6 +53,9 @@ pub struct MqttConfig {
     pub read_bytes: usize,
     /// What the records of one compressed batch may come to.
     pub max_decompressed_bytes: usize,
+    /// Bytes of one log's records that stay decoded while sessions catch up, so that those which
+    /// are near one another read them once.
+    pub max_scan_bytes: usize,
     /// How often `$SYS` topics are published while somebody subscribes to them. 0: never.
     pub sys_interval_s: u64,
 }
@@ -73,11 +79,13 @@ impl Default for MqttConfig {
             max_outbound_bytes: 1 << 20,
             max_pending_bytes: 128 << 10,
             max_subscriptions: 100_000,
+            max_subscription_bytes: 64 << 20,
             max_shard_bytes: 16 << 20,
             max_batch_bytes: 512 << 10,
             max_early_batches: 32,
             read_bytes: 512 << 10,
             max_decompressed_bytes: 16 << 20,
+            max_scan_bytes: 4 << 20,
             sys_interval_s: 10,
         }
     }

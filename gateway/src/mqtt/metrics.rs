@@ -123,8 +123,13 @@ pub struct MqttMetrics {
     pub retained_writes: Counter,
     /// Records of the log that are no MQTT messages: no key, or one that is no topic name.
     pub skipped_records: Counter,
-    /// Reads of a log for a session or group that is not live.
+    /// Reads of a log for sessions or groups that are not live.
     pub catch_up_reads: Counter,
+    /// Records that these reads decoded.
+    pub catch_up_records: Counter,
+    /// Topics that were looked for among the filters of a session that is not live, or filters
+    /// among topics.
+    pub catch_up_matches: Counter,
     /// Wills published.
     pub wills: Counter,
     /// Records a batch of what is appended.

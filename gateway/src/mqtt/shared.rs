@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use interflow_logstore::{AppendKind, Read, ReadError};
+use interflow_logstore::ReadError;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
 use super::codec::{QoS, SubscriptionOptions, UserPropertiesBuf};
 use super::connection::ConnShared;
-use super::deliver::{FeedParts, Message, Variants, is_at_or_before};
+use super::deliver::{FeedParts, Found, Message, Variants, is_at_or_before};
 use super::publish::filter_hashes;
 use super::routes::Start;
 use super::session::{At, Limits, Link, Outcome, Session, Source, Tally};
@@ -44,6 +45,8 @@ struct Members {
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) filter: Arc<str>,
+    /// What its reads may skip by.
+    hashes: Option<Arc<[u32]>>,
     members: Mutex<Members>,
     /// Some of the log waits for a member that can take it.
     waits: AtomicBool,
@@ -56,6 +59,7 @@ impl Group {
     pub(crate) fn new(filter: &str, starts: Vec<Start>, links: Vec<Link>) -> Arc<Self> {
         Arc::new(Self {
             filter: filter.into(),
+            hashes: filter_hashes([filter].into_iter()).map(Into::into),
             members: Mutex::new(Members { links, starts, ..Members::default() }),
             waits: AtomicBool::new(false),
             work: Notify::new(),
@@ -213,7 +217,9 @@ impl Group {
 
     /// Brings the group forward in one log; true if it is live there.
     async fn catch_up(self: &Arc<Self>, parts: &FeedParts, shard: usize) -> bool {
-        let Some(tail) = parts.tails.get(shard) else { return true };
+        let (Some(tail), Some(scan)) = (parts.tails.get(shard), parts.scans.get(shard)) else {
+            return true;
+        };
         loop {
             let (cursor, until, early_seen) = {
                 let mut position = tail.position();
@@ -226,16 +232,8 @@ impl Group {
                 }
                 (cursor, position.next, early_seen)
             };
-            let read = Read {
-                log: tail.log,
-                offset: cursor,
-                max_bytes: parts.dispatch.read_bytes,
-                stable_only: true,
-                filter: filter_hashes([&*self.filter].into_iter()).map(Into::into),
-            };
-            parts.dispatch.metrics.catch_up_reads.inc();
-            let outcome = match parts.dispatch.client.read(read).await {
-                Ok(outcome) => outcome,
+            let page = match scan.page(&parts.dispatch, cursor, &self.hashes).await {
+                Ok(page) => page,
                 Err(ReadError::OutOfRange { start, .. }) if start > cursor => {
                     self.advance(shard, start);
                     continue;
@@ -257,25 +255,20 @@ impl Group {
                     continue;
                 }
             };
-            for batch in &outcome.batches {
-                let was_pushed =
-                    batch.key.zip(early_seen).is_some_and(|(key, seen)| is_at_or_before(key, seen));
-                if batch.kind != AppendKind::Data || was_pushed {
+            for number in page.select(&self.filter, cursor..until) {
+                let Some(Found { offset, key, record }) = page.record(number) else { continue };
+                if key.zip(early_seen).is_some_and(|(key, seen)| is_at_or_before(key, seen)) {
                     continue;
                 }
-                let Some(open) = parts.dispatch.open(&batch.bytes) else { continue };
-                for record in open.records().map_while(Result::ok) {
-                    let offset = batch.base_offset + u64::from(record.offset_delta);
-                    if offset < cursor || offset >= until {
-                        continue;
-                    }
-                    if self.record(parts, tail.shard, offset, &record) == Outcome::Blocked {
-                        self.advance(shard, offset);
-                        return false;
-                    }
+                if self.record(parts, tail.shard, offset, &record) == Outcome::Blocked {
+                    self.advance(shard, offset);
+                    return false;
                 }
             }
-            self.advance(shard, outcome.next_offset.min(until));
+            self.advance(shard, page.next().min(until));
+            drop(page);
+            // A page may be there at once: others of this thread come in between.
+            yield_now().await;
         }
     }
 
@@ -327,35 +320,25 @@ impl Group {
             let Some((shard, offset)) = self.members.lock().again.first().copied() else {
                 return true;
             };
-            let Some(tail) = parts.tails.get(usize::from(shard)) else { return true };
-            let read =
-                Read { log: tail.log, offset, max_bytes: 1, stable_only: true, filter: None };
-            let outcome = match parts.dispatch.client.read(read).await {
-                Ok(outcome) => outcome.batches,
+            let Some(scan) = parts.scans.get(usize::from(shard)) else { return true };
+            let page = match scan.page(&parts.dispatch, offset, &self.hashes).await {
+                Ok(page) => Some(page),
                 Err(error @ ReadError::Io(_)) => {
-                    tracing::error!(log = %tail.log, %error, "a group can't read the log");
+                    tracing::error!(shard, %error, "a group can't read the log");
                     if self.pause().await.is_break() {
                         return false;
                     }
                     continue;
                 }
                 Err(error) => {
-                    tracing::warn!(log = %tail.log, offset, %error, "a record is gone");
-                    Vec::new()
+                    tracing::warn!(shard, offset, %error, "a record is gone");
+                    None
                 }
             };
-            let mut blocked = false;
-            for batch in &outcome {
-                let Some(open) = parts.dispatch.open(&batch.bytes) else { continue };
-                let delta = offset.checked_sub(batch.base_offset);
-                let mut records = open.records().map_while(Result::ok);
-                if let Some(record) =
-                    records.find(|record| Some(u64::from(record.offset_delta)) == delta)
-                {
-                    blocked = self.record(parts, shard, offset, &record) == Outcome::Blocked;
-                }
-            }
-            if blocked {
+            let found = page.as_ref().and_then(|page| page.record(page.first_from(offset)));
+            if let Some(found) = found.filter(|found| found.offset == offset)
+                && self.record(parts, shard, offset, &found.record) == Outcome::Blocked
+            {
                 return false;
             }
             self.members.lock().again.remove(&(shard, offset));

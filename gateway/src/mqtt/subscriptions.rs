@@ -9,9 +9,10 @@ use super::codec::{Reason, RetainHandling, SubscriptionOptions};
 use super::deliver::{Position, Tail};
 use super::lifecycle::Positions;
 use super::routes::{Route, Start, Subscribed};
-use super::session::{Link, Online, Scan, Session};
+use super::session::{Link, Online, Session, State, Wish};
 use super::shared::Group;
 use super::sys;
+use super::topic::{SharedFilter, is_wildcard};
 
 /// A filter of a SUBSCRIBE that may be granted.
 #[derive(Clone, Debug)]
@@ -26,6 +27,15 @@ pub(crate) struct Request {
 
 /// Requests that are served while deliveries stand still.
 const CHUNK: usize = 64;
+
+/// Memory that a subscription takes, about, `$share/GROUP/` and all: with its group, if it is the
+/// first there.
+fn subscription_bytes(filter: &str) -> usize {
+    let shared = SharedFilter::parse(filter);
+    let inner = shared.map_or(filter, |shared| shared.filter);
+    let levels = if is_wildcard(inner) { inner.split('/').count() } else { 0 };
+    512 + 2 * filter.len() + 256 * levels + if shared.is_some() { 4096 } else { 0 }
+}
 
 /// What goes along with a few requests.
 struct Granting<'a> {
@@ -117,7 +127,7 @@ impl Broker {
                 asked.push(route.clone());
             }
             let below = if is_new { fresh.clone() } else { places.clone() };
-            online.scans.push_back(Scan { route, below });
+            online.wishes.push_back(Wish { route, below });
         }
         Ok(())
     }
@@ -131,12 +141,17 @@ impl Broker {
         let old = {
             let state = session.lock();
             let old = state.subscriptions.get(&request.filter).cloned();
-            if old.is_none() && state.subscriptions.len() >= self.config.max_subscriptions {
+            let is_over = |state: &State| {
+                let bytes = state.subscription_bytes + subscription_bytes(&request.filter);
+                state.subscriptions.len() >= self.config.max_subscriptions
+                    || bytes > self.config.max_subscription_bytes
+            };
+            if old.is_none() && is_over(&state) {
                 return Ok(Reason::QuotaExceeded);
             }
             // Subscribed again and again, with nothing taken of what is retained.
-            let scans = state.online.as_ref().map_or(0, |online| online.scans.len());
-            if scans + granting.wishes.len() >= self.config.max_subscriptions {
+            let wishes = state.online.as_ref().map_or(0, |online| online.wishes.len());
+            if wishes + granting.wishes.len() >= self.config.max_subscriptions {
                 return Ok(Reason::QuotaExceeded);
             }
             old
@@ -190,7 +205,10 @@ impl Broker {
         {
             state.groups.push(group.clone());
         }
-        state.subscriptions.insert(request.filter.clone(), subscribed);
+        if state.subscriptions.insert(request.filter.clone(), subscribed).is_none() {
+            state.subscription_bytes += subscription_bytes(&request.filter);
+        }
+        state.subscriptions_version += 1;
         self.metrics.subscriptions.add(u64::from(is_new));
         Ok(Reason::from(request.options.qos))
     }
@@ -232,6 +250,11 @@ impl Broker {
         let removed = {
             let mut state = session.lock();
             let removed = state.subscriptions.remove(filter);
+            if removed.is_some() {
+                let bytes = subscription_bytes(filter);
+                state.subscription_bytes = state.subscription_bytes.saturating_sub(bytes);
+                state.subscriptions_version += 1;
+            }
             if let Some(Subscribed::Shared(group)) = &removed {
                 state.groups.retain(|other| !Arc::ptr_eq(other, group));
             }

@@ -102,6 +102,12 @@ impl OpenBatch {
     pub fn records(&self) -> Records<'_> {
         Records::new(&self.header, &self.records)
     }
+
+    /// The record at a place of [`Records::place`]; `None` if there is none.
+    pub fn record_at(&self, place: u32) -> Option<Record<'_>> {
+        let rest = self.records.get(usize::try_from(place).ok()?..)?;
+        Records::new(&self.header, rest).next()?.ok()
+    }
 }
 
 /// Walks uncompressed records. Ends after the first error.
@@ -127,6 +133,13 @@ impl<'a> Records<'a> {
             base_timestamp: header.base_timestamp,
             append_time: is_append_time.then_some(header.max_timestamp),
         }
+    }
+
+    /// Where the next record begins, by which [`OpenBatch::record_at`] finds it again. `None` past
+    /// what 32 bits can count, and if these are not the records of `batch`.
+    pub fn place(&self, batch: &OpenBatch) -> Option<u32> {
+        let place = batch.records.len().checked_sub(self.at.remaining())?;
+        u32::try_from(place).ok()
     }
 
     fn read(&mut self) -> Result<Record<'a>, RecordError> {

@@ -2,22 +2,25 @@
 //! its cursors, until the tails may push to it.
 
 use std::future::{pending, poll_fn};
+use std::ops::Range;
 use std::sync::Arc;
 use std::task::Poll;
 
-use interflow_logstore::{AppendKind, Read, ReadError, StoredBatch};
+use interflow_logstore::ReadError;
 use smallvec::SmallVec;
+use tokio::task::yield_now;
 
 use super::dispatch::DispatchParts;
+use super::matcher::Matcher;
 use super::message::Message;
 use super::outgoing::Variants;
+use super::page::{Found, Page};
+use super::scan::Scans;
 use super::tail::{Tail, is_at_or_before};
 use crate::mqtt::codec::{QoS, Reason, UserPropertiesBuf};
-use crate::mqtt::publish::filter_hashes;
 use crate::mqtt::retained::Retained;
-use crate::mqtt::routes::{Route, Subscribed};
-use crate::mqtt::session::{At, Link, Mode, Outcome, Scan, Session, Source, Tally};
-use crate::mqtt::topic::filter_matches;
+use crate::mqtt::routes::Route;
+use crate::mqtt::session::{At, Link, Mode, Outcome, Session, Source, Tally, Wish};
 
 /// What a session is fed by.
 #[derive(Clone)]
@@ -25,6 +28,7 @@ pub(crate) struct FeedParts {
     pub(crate) dispatch: DispatchParts,
     pub(crate) retained: Arc<Retained>,
     pub(crate) tails: Arc<[Arc<Tail>]>,
+    pub(crate) scans: Arc<Scans>,
 }
 
 /// The connection ended, or was taken over.
@@ -33,10 +37,10 @@ struct Gone;
 /// Feeds a session until it is live everywhere. Polled by the session's connection `number`, which
 /// polls it again whenever the client took or acknowledged something.
 pub(crate) async fn feed(parts: FeedParts, session: Arc<Session>, number: u64) {
-    let feeder = Feeder { parts, session, number };
+    let mut feeder = Feeder { parts, session, number, matcher: None };
     while let Some(step) = feeder.next_step() {
         let done = match step {
-            Step::Scan(scan) => feeder.scan(&scan).await,
+            Step::Retained(wish) => feeder.retained(&wish).await,
             Step::CatchUp(shard) => feeder.catch_up(shard).await,
         };
         if done.is_err() {
@@ -46,7 +50,7 @@ pub(crate) async fn feed(parts: FeedParts, session: Arc<Session>, number: u64) {
 }
 
 enum Step {
-    Scan(Scan),
+    Retained(Wish),
     CatchUp(usize),
 }
 
@@ -54,13 +58,15 @@ struct Feeder {
     parts: FeedParts,
     session: Arc<Session>,
     number: u64,
+    /// Of the session's subscriptions, once they are to be matched.
+    matcher: Option<Arc<Matcher>>,
 }
 
 impl Feeder {
     fn next_step(&self) -> Option<Step> {
         let mut state = self.session.lock();
-        if let Some(scan) = state.online_of(self.number)?.scans.front() {
-            return Some(Step::Scan(scan.clone()));
+        if let Some(wish) = state.online_of(self.number)?.wishes.front() {
+            return Some(Step::Retained(wish.clone()));
         }
         state.links.iter().position(|link| link.is_behind()).map(Step::CatchUp)
     }
@@ -79,7 +85,7 @@ impl Feeder {
     }
 
     /// Sends the retained messages of a subscription.
-    async fn scan(&self, scan: &Scan) -> Result<(), Gone> {
+    async fn retained(&self, wish: &Wish) -> Result<(), Gone> {
         let parts = &self.parts.dispatch;
         // A record below the subscription's start may be committed and its retained message not
         // yet written; the log won't bring it, so it has to be found here (R6).
@@ -89,7 +95,7 @@ impl Feeder {
         let mut from = None;
         loop {
             let page =
-                self.parts.retained.page(&scan.route.filter, from, parts.clock.now_ms()).await;
+                self.parts.retained.page(&wish.route.filter, from, parts.clock.now_ms()).await;
             let page = match page {
                 Ok(page) => page,
                 Err(error) => {
@@ -99,11 +105,11 @@ impl Feeder {
             };
             for (topic, retained) in &page.messages {
                 let shard = self.parts.tails.iter().find(|it| it.log == retained.version.log);
-                let below = shard.and_then(|tail| scan.below.get(usize::from(tail.shard)));
+                let below = shard.and_then(|tail| wish.below.get(usize::from(tail.shard)));
                 if below.is_some_and(|below| retained.version.offset >= *below) {
                     continue; // the log brings it
                 }
-                self.send_retained(&scan.route, topic, retained).await?;
+                self.send_retained(&wish.route, topic, retained).await?;
             }
             from = page.next;
             if from.is_none() {
@@ -111,7 +117,7 @@ impl Feeder {
             }
         }
         let mut state = self.session.lock();
-        state.online_of(self.number).ok_or(Gone)?.scans.pop_front();
+        state.online_of(self.number).ok_or(Gone)?.wishes.pop_front();
         Ok(())
     }
 
@@ -159,34 +165,31 @@ impl Feeder {
     }
 
     /// Brings the session forward in one log; live if it has caught up.
-    async fn catch_up(&self, shard: usize) -> Result<(), Gone> {
-        let Some(tail) = self.parts.tails.get(shard) else { return Err(Gone) };
-        let parts = &self.parts.dispatch;
+    async fn catch_up(&mut self, shard: usize) -> Result<(), Gone> {
         self.space().await?;
-        let (cursor, until, filter) = {
+        let parts = &self.parts.dispatch;
+        let (Some(tail), Some(scan)) = (self.parts.tails.get(shard), self.parts.scans.get(shard))
+        else {
+            return Err(Gone);
+        };
+        let (cursor, until, matcher) = {
             let mut position = tail.position();
             let mut state = self.session.lock();
             state.online_of(self.number).ok_or(Gone)?;
-            let routes = state.routes();
+            if !self.matcher.as_ref().is_some_and(|matcher| matcher.is_current(&state)) {
+                self.matcher = Some(Arc::new(Matcher::new(&state)));
+            }
+            let Some(matcher) = self.matcher.clone() else { return Err(Gone) };
             let Some(link) = state.links.get_mut(shard) else { return Err(Gone) };
             let Link::Behind { cursor, early_seen, .. } = link else { return Ok(()) };
-            if *cursor >= position.next || routes.is_empty() {
+            if *cursor >= position.next || matcher.is_empty() {
                 *link = position.live(*early_seen);
                 return Ok(());
             }
-            let filters = routes.iter().map(|route| &*route.filter);
-            (*cursor, position.next, filter_hashes(filters))
+            (*cursor, position.next, matcher)
         };
-        parts.metrics.catch_up_reads.inc();
-        let read = Read {
-            log: tail.log,
-            offset: cursor,
-            max_bytes: parts.read_bytes,
-            stable_only: true,
-            filter: filter.map(Into::into),
-        };
-        let outcome = match parts.client.read(read).await {
-            Ok(outcome) => outcome,
+        let page = match scan.page(parts, cursor, matcher.filter()).await {
+            Ok(page) => page,
             Err(ReadError::OutOfRange { start, .. }) if start > cursor => {
                 return self.advance(shard, start);
             }
@@ -205,13 +208,13 @@ impl Feeder {
                 return pending().await;
             }
         };
-        for batch in &outcome.batches {
-            if batch.base_offset >= until {
-                break;
-            }
-            self.batch(shard, batch, until).await?;
+        if self.records(shard, &page, &matcher, cursor..until)? == Outcome::Taken {
+            self.advance(shard, page.next().min(until))?;
         }
-        self.advance(shard, outcome.next_offset.min(until))
+        drop(page);
+        // A page may be there at once: other connections of this thread come in between.
+        yield_now().await;
+        Ok(())
     }
 
     fn advance(&self, shard: usize, to: u64) -> Result<(), Gone> {
@@ -223,80 +226,61 @@ impl Feeder {
         Ok(())
     }
 
-    async fn batch(&self, shard: usize, batch: &StoredBatch, until: u64) -> Result<(), Gone> {
+    /// Offers what matches, up to the first that the session can't take now.
+    fn records(
+        &self,
+        shard: usize,
+        page: &Page,
+        matcher: &Matcher,
+        offsets: Range<u64>,
+    ) -> Result<Outcome, Gone> {
+        let numbers = page.first_from(offsets.start)..page.first_from(offsets.end);
+        let matches = matcher.matches(page, numbers);
         let parts = &self.parts.dispatch;
-        let mut done = batch.base_offset;
-        let (AppendKind::Data, Some(open)) = (batch.kind, parts.open(&batch.bytes)) else {
-            return Ok(());
-        };
-        'again: loop {
-            let mut user = UserPropertiesBuf::default();
-            for record in open.records().map_while(Result::ok) {
-                let offset = batch.base_offset + u64::from(record.offset_delta);
-                if offset < done || offset >= until {
-                    continue;
-                }
-                match self.record(shard, batch, offset, &record, &mut user)? {
-                    Outcome::Taken => done = offset + 1,
-                    Outcome::Blocked => {
-                        self.space().await?;
-                        continue 'again;
-                    }
-                }
+        parts.metrics.catch_up_matches.add(matches.steps);
+        let mut user = UserPropertiesBuf::default();
+        for (number, routes) in matches.iter() {
+            let Some(found) = page.record(number) else { continue };
+            if self.record(shard, &found, routes, &mut user)? == Outcome::Blocked {
+                return Ok(Outcome::Blocked);
             }
-            return Ok(());
         }
+        Ok(Outcome::Taken)
     }
 
     fn record(
         &self,
         shard: usize,
-        batch: &StoredBatch,
-        offset: u64,
-        record: &crate::records::Record<'_>,
+        found: &Found<'_>,
+        routes: &[Arc<Route>],
         user: &mut UserPropertiesBuf,
     ) -> Result<Outcome, Gone> {
+        let Found { offset, key, record } = found;
         let parts = &self.parts.dispatch;
         let now_ms = parts.clock.now_ms();
+        let Some(message) = Message::decode(record, user) else { return Ok(Outcome::Taken) };
         let mut state = self.session.lock();
         state.online_of(self.number).ok_or(Gone)?;
         let Some(Link::Behind { cursor, qos0_from, early_seen }) = state.links.get(shard).copied()
         else {
             return Ok(Outcome::Taken);
         };
-        let was_pushed =
-            batch.key.zip(early_seen).is_some_and(|(key, seen)| is_at_or_before(key, seen));
+        let was_pushed = key.zip(early_seen).is_some_and(|(key, seen)| is_at_or_before(key, seen));
         let mut outcome = Outcome::Taken;
-        if offset >= cursor
-            && !was_pushed
-            && let Some(message) = Message::decode(record, user)
-            && !message.is_expired(now_ms)
-        {
-            let matching: SmallVec<[Arc<Route>; 8]> = state
-                .subscriptions
-                .values()
-                .filter_map(|subscribed| match subscribed {
-                    Subscribed::Own(route) if filter_matches(&route.filter, message.topic) => {
-                        Some(route.clone())
-                    }
-                    _ => None,
-                })
-                .collect();
-            let routes: SmallVec<[&Arc<Route>; 8]> = matching.iter().collect();
-            if !routes.is_empty() {
-                let mut tally = Tally::default();
-                let mut variants = Variants::new(&message, now_ms);
-                let at = At {
-                    shard: u16::try_from(shard).unwrap_or(u16::MAX),
-                    offset: Some(offset),
-                    early: None,
-                    key: batch.key,
-                    newest_early: None,
-                };
-                let mode = Mode::CatchUp { qos0_from };
-                outcome = state.deliver(&routes, at, mode, &mut variants, parts.limits, &mut tally);
-                parts.count(&tally);
-            }
+        if *offset >= cursor && !was_pushed && !message.is_expired(now_ms) {
+            let routes: SmallVec<[&Arc<Route>; 8]> = routes.iter().collect();
+            let mut tally = Tally::default();
+            let mut variants = Variants::new(&message, now_ms);
+            let at = At {
+                shard: u16::try_from(shard).unwrap_or(u16::MAX),
+                offset: Some(*offset),
+                early: None,
+                key: *key,
+                newest_early: None,
+            };
+            let mode = Mode::CatchUp { qos0_from };
+            outcome = state.deliver(&routes, at, mode, &mut variants, parts.limits, &mut tally);
+            parts.count(&tally);
         }
         if outcome == Outcome::Taken
             && let Some(Link::Behind { cursor, .. }) = state.links.get_mut(shard)

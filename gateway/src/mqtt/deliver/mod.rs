@@ -2,17 +2,22 @@
 //!
 //! ```text
 //!   log ─► Tail (notified, early batches queued) ─► dispatch: decode, match, offer to sessions
-//!    └───────────────────────────────────────────► feed: a session behind reads for itself
+//!    └───► Scan (read once for those behind) ─► Page ─► feed: Matcher, offer to one session
 //! ```
 
 mod dispatch;
 mod feed;
+mod matcher;
 mod message;
 mod outgoing;
+mod page;
+mod scan;
 mod tail;
 
 pub(crate) use dispatch::{DispatchParts, dispatch};
 pub(crate) use feed::{FeedParts, feed};
 pub(crate) use message::Message;
 pub(crate) use outgoing::{Outgoing, Variants};
+pub(crate) use page::Found;
+pub(crate) use scan::Scans;
 pub(crate) use tail::{Early, Position, Tail, is_at_or_before};

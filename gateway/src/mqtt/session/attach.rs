@@ -97,7 +97,7 @@ impl State {
             out: OutQueue::default(),
             unsent: 0,
             aliases: OutAliases::new(opening.aliases),
-            scans: VecDeque::new(),
+            wishes: VecDeque::new(),
             wants_wake: true,
             wake_queued: true,
         });

@@ -28,7 +28,7 @@ pub(crate) use attach::{Opening, TakenBack};
 pub(crate) use deliver::{At, Limits, Mode, Outcome, Tally};
 pub(crate) use incoming::Admission;
 pub(crate) use link::Link;
-pub(crate) use online::{Online, Scan};
+pub(crate) use online::{Online, Wish};
 pub(crate) use out::OutQueue;
 pub(crate) use registry::Registry;
 pub(crate) use state::{State, StoredWill};

@@ -14,7 +14,7 @@ use crate::mqtt::routes::Route;
 
 /// Retained messages that are to be sent for a new subscription.
 #[derive(Clone, Debug)]
-pub(crate) struct Scan {
+pub(crate) struct Wish {
     pub(crate) route: Arc<Route>,
     /// A retained message whose record lies at or past its shard's offset here comes (again) from
     /// the log.
@@ -39,7 +39,7 @@ pub(crate) struct Online {
     /// Bytes that the connection took from `out` and has not written yet.
     pub(crate) unsent: usize,
     pub(crate) aliases: Option<Box<OutAliases>>,
-    pub(crate) scans: VecDeque<Scan>,
+    pub(crate) wishes: VecDeque<Wish>,
     /// There is something for the connection to do.
     pub(crate) wants_wake: bool,
     /// Whoever set this wakes it.

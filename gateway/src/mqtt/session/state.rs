@@ -31,6 +31,10 @@ pub(crate) struct State {
     pub(crate) online: Option<Box<Online>>,
     /// By filter, `$share/GROUP/` included.
     pub(crate) subscriptions: HashMap<Arc<str>, Subscribed, RandomState>,
+    /// Rises with each change of the subscriptions.
+    pub(crate) subscriptions_version: u64,
+    /// What they take, about.
+    pub(crate) subscription_bytes: usize,
     /// Shared subscriptions that it is a member of.
     pub(crate) groups: Vec<Arc<Group>>,
     /// One a log, once there was a subscription.
@@ -59,6 +63,8 @@ impl Default for State {
         Self {
             online: None,
             subscriptions: HashMap::default(),
+            subscriptions_version: 0,
+            subscription_bytes: 0,
             groups: Vec::new(),
             links: Box::default(),
             qos1: Window::qos1(),
@@ -135,7 +141,7 @@ impl State {
     /// The session reads logs by itself, or is to.
     pub(crate) fn needs_feed(&self) -> bool {
         self.online.as_ref().is_some_and(|online| {
-            !online.scans.is_empty()
+            !online.wishes.is_empty()
                 || (self.pending.is_empty() && self.links.iter().any(|link| link.is_behind()))
         })
     }

@@ -178,7 +178,8 @@ async fn run(steps: Vec<Step>, receive_maximum: u16) {
     let mut quiet = 0;
     while quiet < 5 {
         let got = subscriber.sync().await;
-        quiet = if got.is_empty() { quiet + 1 } else { 0 };
+        let is_quiet = got.is_empty() && !session.lock().needs_feed();
+        quiet = if is_quiet { quiet + 1 } else { 0 };
         for got in got {
             let Some((n, id)) = seen.packet(&got) else { continue };
             let Got::Publish { topic, .. } = got else { panic!() };

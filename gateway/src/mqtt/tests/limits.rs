@@ -158,3 +158,35 @@ async fn a_group_loses_only_what_is_damaged() {
     let (mut member, _) = rig.resume("m").await;
     assert_eq!(member.payload().await, "kept");
 }
+#[tokio::test]
+async fn subscriptions_are_bounded_in_bytes() {
+    let config = MqttConfig { max_subscription_bytes: 100 << 10, ..MqttConfig::default() };
+    let rig = Rig::with(config).await;
+    let (mut client, _) = rig.resume("c").await;
+    let filter = |n: usize| format!("{n}{}", "/+".repeat(127));
+    async fn ask(client: &mut Client, filter: &str) -> Reason {
+        client.subscribe_only(filter, SubscriptionOptions::default()).await;
+        let Got::SubAck(_, reasons) = client.next().await else { panic!() };
+        reasons[0]
+    }
+    let mut granted = 0;
+    while ask(&mut client, &filter(granted)).await != Reason::QuotaExceeded {
+        granted += 1;
+    }
+    assert_eq!(granted, 3);
+    // One that is there may be changed, and one that goes makes room.
+    assert_eq!(ask(&mut client, &filter(0)).await, Reason::Success);
+    client.unsubscribe(&filter(0)).await;
+    client.next().await;
+    client.unsubscribe(&filter(0)).await;
+    client.next().await;
+    assert_eq!(ask(&mut client, &filter(5)).await, Reason::Success);
+    assert_eq!(ask(&mut client, &filter(6)).await, Reason::QuotaExceeded);
+    // A new session has room for all.
+    client.disconnect().await;
+    let mut client = rig.client("c").await;
+    for n in 0..granted {
+        assert_eq!(ask(&mut client, &filter(n)).await, Reason::Success);
+    }
+}
+

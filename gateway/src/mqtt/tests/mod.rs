@@ -1,6 +1,7 @@
 //! The engine over the fake log: what clients see.
 
 mod bridge;
+mod catching_up;
 mod handover;
 mod limits;
 mod publishing;
