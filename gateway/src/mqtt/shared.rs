@@ -137,7 +137,8 @@ impl Group {
         }
     }
 
-    /// Hands a message to the next member that can take it. QoS 0 is dropped if none can.
+    /// Hands a message to the next member that can take it. It is dropped if none can: QoS 0 now,
+    /// others ever, as far as is known of those who are connected.
     fn hand_out(
         self: &Arc<Self>,
         members: &mut Members,
@@ -149,37 +150,45 @@ impl Group {
     ) -> Outcome {
         let message = variants.message();
         let count = members.members.len();
-        let mut is_wanted = false;
+        let (mut is_wanted, mut is_wanted_later, mut is_too_large) = (false, false, false);
         // First those who can send at once, then those who let it wait.
         for may_wait in [false, true] {
             for step in 0..count {
                 let index = (members.turn + step) % count;
                 let Some(member) = members.members.get(index) else { continue };
                 let qos = message.qos.min(member.options.qos);
-                is_wanted |= qos != QoS::AtMostOnce;
                 let retain = message.retain && member.options.retain_as_published;
                 let ids = member.subscription_id.into_iter().collect();
                 let mut state = member.session.lock();
-                if !state.has_buffer(limits)
-                    || (!may_wait && qos != QoS::AtMostOnce && !state.has_space(limits))
-                {
-                    continue;
-                }
+                let is_away = state.online.is_none();
+                let may_try = state.has_buffer(limits)
+                    && (may_wait || qos == QoS::AtMostOnce || state.has_space(limits));
                 let source = Source::Group { group: self.clone(), shard, offset };
-                if state.offer(qos, retain, ids, source, variants, limits, tally) == Outcome::Taken
-                {
-                    wake.extend(state.take_wake());
-                    drop(state);
-                    members.turn = index + 1;
-                    return Outcome::Taken;
+                let outcome = if may_try {
+                    state.try_offer(qos, retain, ids, source, variants, limits, tally)
+                } else {
+                    Outcome::Blocked
+                };
+                match outcome {
+                    Outcome::Taken => {
+                        wake.extend(state.take_wake());
+                        drop(state);
+                        members.turn = index + 1;
+                        return Outcome::Taken;
+                    }
+                    Outcome::TooLarge => is_too_large = true,
+                    Outcome::Blocked if !may_wait || qos == QoS::AtMostOnce => {}
+                    Outcome::Blocked if is_away => is_wanted_later = true,
+                    Outcome::Blocked => is_wanted = true,
                 }
             }
         }
-        if is_wanted {
+        // What those who are here can't hold doesn't hold up the group for those who are away.
+        if is_wanted || (is_wanted_later && !is_too_large) {
             return Outcome::Blocked;
         }
         if count > 0 {
-            tally.drop(QoS::AtMostOnce);
+            tally.drop(if is_too_large { message.qos } else { QoS::AtMostOnce });
         }
         Outcome::Taken
     }

@@ -158,7 +158,7 @@ impl Feeder {
                 outcome
             };
             match outcome {
-                Outcome::Taken => return Ok(()),
+                Outcome::Taken | Outcome::TooLarge => return Ok(()),
                 Outcome::Blocked => self.space().await?,
             }
         }

@@ -49,6 +49,8 @@ pub(crate) enum Outcome {
     Taken,
     /// The session can't take it now.
     Blocked,
+    /// The client takes no packet of its size: nothing was sent, kept or counted.
+    TooLarge,
 }
 
 /// Counts of one round of deliveries.
@@ -132,9 +134,31 @@ impl State {
         outcome
     }
 
-    /// Sends a message, or keeps it to be sent when the client acknowledges others.
+    /// Sends a message, or keeps it to be sent when the client acknowledges others. One that is too
+    /// large for the client is dropped, as if it had been sent and completed [MQTT-3.1.2-25].
     #[expect(clippy::too_many_arguments, reason = "the parts of one delivery, borrowed apart")]
     pub(crate) fn offer(
+        &mut self,
+        qos: QoS,
+        retain: bool,
+        subscription_ids: SmallVec<[u32; 2]>,
+        source: Source,
+        variants: &mut Variants<'_>,
+        limits: Limits,
+        tally: &mut Tally,
+    ) -> Outcome {
+        let outcome =
+            self.try_offer(qos, retain, subscription_ids, source, variants, limits, tally);
+        if outcome == Outcome::TooLarge {
+            tally.drop(qos);
+            return Outcome::Taken;
+        }
+        outcome
+    }
+
+    /// Like [`State::offer`], but says so of one that is too large: somebody else may take it.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one delivery, borrowed apart")]
+    pub(crate) fn try_offer(
         &mut self,
         qos: QoS,
         retain: bool,
@@ -147,14 +171,14 @@ impl State {
         let Some(online) = self.online.as_deref_mut() else { return Outcome::Blocked };
         let version = online.receiver.version;
         let name = Variant { version, qos, retain, alias: AliasForm::Name, subscription_ids };
-        let Some(outgoing) = variants.get(&name) else {
+        let Some(outgoing) = variants.get(&name) else { return Outcome::TooLarge };
+        if outgoing.is_expired(variants.now_ms()) {
             tally.drop(qos);
             return Outcome::Taken;
         };
         let max_packet_bytes = online.receiver.max_packet_bytes as usize;
-        if outgoing.bytes() > max_packet_bytes || outgoing.is_expired(variants.now_ms()) {
-            tally.drop(qos); // as if it had been sent and completed [MQTT-3.1.2-25]
-            return Outcome::Taken;
+        if outgoing.bytes() > max_packet_bytes {
+            return Outcome::TooLarge;
         }
         if qos == QoS::AtMostOnce {
             if online.backlog() > limits.max_outbound_bytes {

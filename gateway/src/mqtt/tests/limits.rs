@@ -7,7 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::super::MqttConfig;
-use super::super::codec::{Connect, QoS, Reason, RetainHandling, SubscriptionOptions, Version};
+use super::super::codec::{
+    AckKind, Connect, QoS, Reason, RetainHandling, SubscriptionOptions, Version,
+};
 use super::super::testing::{Client, Got, Rig};
 
 /// On a paused clock: nothing more happens.
@@ -75,7 +77,7 @@ async fn messages_that_a_client_does_not_acknowledge_are_bounded_in_bytes() {
             let Got::Publish { id: Some(id), .. } = subscriber.next().await else { panic!() };
             ids.push(id);
         }
-        subscriber.ack(super::super::codec::AckKind::PubAck, ids[n]).await;
+        subscriber.ack(AckKind::PubAck, ids[n]).await;
     }
 }
 
@@ -103,6 +105,51 @@ async fn e2_what_a_later_connection_is_too_small_for_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn e2_what_the_client_has_received_is_completed_whatever_its_size() {
+    let rig = Rig::new().await;
+    let (mut subscriber, _) = rig.resume("s").await;
+    subscriber.subscribe("t", QoS::ExactlyOnce).await;
+    let mut publisher = rig.client("p").await;
+    let large = "x".repeat(2048);
+    let mut ids = Vec::new();
+    for payload in [&large, &large, "small"] {
+        publisher.publish("t", payload, QoS::ExactlyOnce).await;
+        publisher.next().await;
+        let Got::Publish { id: Some(id), .. } = subscriber.next().await else { panic!() };
+        ids.push(id);
+    }
+    subscriber.ack(AckKind::PubRec, ids[0]).await;
+    assert_eq!(subscriber.next().await, Got::Ack(AckKind::PubRel, ids[0], Reason::Success));
+    drop(subscriber);
+    let connect = Connect {
+        clean_start: false,
+        session_expiry_s: 1000,
+        max_packet_bytes: Some(1024),
+        // A packet that isn't sent takes nothing of it.
+        receive_maximum: 2,
+        ..Connect::new(Version::V5, "s")
+    };
+    let (mut subscriber, present) = rig.connect(&connect).await;
+    assert!(present);
+    assert_eq!(subscriber.next().await, Got::Ack(AckKind::PubRel, ids[0], Reason::Success));
+    let Got::Publish { id: Some(id), dup: true, .. } = subscriber.next().await else { panic!() };
+    assert_eq!(id, ids[2]);
+    assert_eq!(subscriber.sync().await, []);
+    assert_eq!(rig.broker.metrics.publishes_dropped.at(QoS::ExactlyOnce).get(), 1);
+    assert_eq!(rig.broker.metrics.in_flight.get(), 2);
+    // The client may still have answered what it took before.
+    subscriber.ack(AckKind::PubRec, ids[1]).await;
+    let unknown = Got::Ack(AckKind::PubRel, ids[1], Reason::PacketIdNotFound);
+    assert_eq!(subscriber.next().await, unknown);
+    subscriber.ack(AckKind::PubComp, ids[0]).await;
+    subscriber.ack(AckKind::PubRec, id).await;
+    assert_eq!(subscriber.next().await, Got::Ack(AckKind::PubRel, id, Reason::Success));
+    subscriber.ack(AckKind::PubComp, id).await;
+    assert_eq!(subscriber.sync().await, []);
+    assert_eq!(rig.broker.metrics.in_flight.get(), 0);
+}
+
+#[tokio::test]
 async fn sessions_are_bounded() {
     let rig = Rig::with(MqttConfig { max_sessions: 2, ..MqttConfig::default() }).await;
     let (a, _) = rig.resume("a").await;
@@ -115,6 +162,38 @@ async fn sessions_are_bounded() {
     assert!(rig.resume("a").await.1);
     b.disconnect().await;
     rig.client("c").await;
+}
+
+#[tokio::test]
+async fn subscriptions_are_bounded_in_bytes() {
+    let config = MqttConfig { max_subscription_bytes: 100 << 10, ..MqttConfig::default() };
+    let rig = Rig::with(config).await;
+    let (mut client, _) = rig.resume("c").await;
+    let filter = |n: usize| format!("{n}{}", "/+".repeat(127));
+    async fn ask(client: &mut Client, filter: &str) -> Reason {
+        client.subscribe_only(filter, SubscriptionOptions::default()).await;
+        let Got::SubAck(_, reasons) = client.next().await else { panic!() };
+        reasons[0]
+    }
+    let mut granted = 0;
+    while ask(&mut client, &filter(granted)).await != Reason::QuotaExceeded {
+        granted += 1;
+    }
+    assert_eq!(granted, 3);
+    // One that is there may be changed, and one that goes makes room.
+    assert_eq!(ask(&mut client, &filter(0)).await, Reason::Success);
+    client.unsubscribe(&filter(0)).await;
+    client.next().await;
+    client.unsubscribe(&filter(0)).await;
+    client.next().await;
+    assert_eq!(ask(&mut client, &filter(5)).await, Reason::Success);
+    assert_eq!(ask(&mut client, &filter(6)).await, Reason::QuotaExceeded);
+    // A new session has room for all.
+    client.disconnect().await;
+    let mut client = rig.client("c").await;
+    for n in 0..granted {
+        assert_eq!(ask(&mut client, &filter(n)).await, Reason::Success);
+    }
 }
 
 #[tokio::test]
@@ -158,35 +237,3 @@ async fn a_group_loses_only_what_is_damaged() {
     let (mut member, _) = rig.resume("m").await;
     assert_eq!(member.payload().await, "kept");
 }
-#[tokio::test]
-async fn subscriptions_are_bounded_in_bytes() {
-    let config = MqttConfig { max_subscription_bytes: 100 << 10, ..MqttConfig::default() };
-    let rig = Rig::with(config).await;
-    let (mut client, _) = rig.resume("c").await;
-    let filter = |n: usize| format!("{n}{}", "/+".repeat(127));
-    async fn ask(client: &mut Client, filter: &str) -> Reason {
-        client.subscribe_only(filter, SubscriptionOptions::default()).await;
-        let Got::SubAck(_, reasons) = client.next().await else { panic!() };
-        reasons[0]
-    }
-    let mut granted = 0;
-    while ask(&mut client, &filter(granted)).await != Reason::QuotaExceeded {
-        granted += 1;
-    }
-    assert_eq!(granted, 3);
-    // One that is there may be changed, and one that goes makes room.
-    assert_eq!(ask(&mut client, &filter(0)).await, Reason::Success);
-    client.unsubscribe(&filter(0)).await;
-    client.next().await;
-    client.unsubscribe(&filter(0)).await;
-    client.next().await;
-    assert_eq!(ask(&mut client, &filter(5)).await, Reason::Success);
-    assert_eq!(ask(&mut client, &filter(6)).await, Reason::QuotaExceeded);
-    // A new session has room for all.
-    client.disconnect().await;
-    let mut client = rig.client("c").await;
-    for n in 0..granted {
-        assert_eq!(ask(&mut client, &filter(n)).await, Reason::Success);
-    }
-}
-

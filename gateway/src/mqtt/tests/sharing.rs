@@ -107,3 +107,34 @@ async fn h9_the_last_member_ends_the_group() {
     assert!(rig.broker.groups.lock().is_empty());
     assert!(rig.broker.routes.read().is_empty());
 }
+
+#[tokio::test]
+async fn e2_what_is_too_large_for_one_member_goes_to_another() {
+    let rig = Rig::new().await;
+    let small = Connect { max_packet_bytes: Some(100), ..Connect::new(Version::V5, "small") };
+    let (mut small, _) = rig.connect(&small).await;
+    small.subscribe(FILTER, QoS::AtLeastOnce).await;
+    let mut large = rig.client("large").await;
+    large.subscribe(FILTER, QoS::AtLeastOnce).await;
+    let mut publisher = rig.client("p").await;
+    let payload = "x".repeat(200);
+    for _ in 0..4 {
+        publisher.publish("t", &payload, QoS::AtLeastOnce).await;
+        publisher.next().await;
+        assert_eq!(large.payload().await, payload);
+    }
+    assert_eq!(rig.broker.metrics.publishes_dropped.sum(), 0);
+    // Without anybody here who can hold it, it doesn't hold up the others.
+    large.disconnect().await;
+    let (mut away, _) = rig.resume("away").await;
+    away.subscribe(FILTER, QoS::AtLeastOnce).await;
+    away.disconnect().await;
+    for payload in [&payload, "short"] {
+        publisher.publish("t", payload, QoS::AtLeastOnce).await;
+        publisher.next().await;
+    }
+    assert_eq!(small.payload().await, "short");
+    assert_eq!(rig.broker.metrics.publishes_dropped.sum(), 1);
+    assert_eq!(small.sync().await, []);
+    assert_eq!(rig.broker.metrics.in_flight.get(), 0);
+}
