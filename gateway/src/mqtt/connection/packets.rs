@@ -98,23 +98,25 @@ impl Core {
     fn publish_to(&mut self, topic: &str, publish: &Publish<'_>) -> Result<Flow, Close> {
         if let Some(id) = publish.packet_id {
             let mut state = self.session.lock();
-            let received = state.received.len();
-            let is_repeated = publish.qos == QoS::ExactlyOnce && state.received.contains_key(&id);
+            let is_repeated = publish.qos == QoS::ExactlyOnce && state.incoming.has(id);
+            let Some(online) = state.online_of(self.number) else { return Ok(Flow::Next) };
+            let open = if is_repeated || !self.version.is_v5() {
+                online.acks.len()
+            } else {
+                online.acks.qos1() + online.received
+            };
+            if open >= usize::from(self.broker.config.receive_maximum) {
+                if !self.version.is_v5() {
+                    return Ok(Flow::Stall);
+                }
+                return Err(broken(
+                    Reason::ReceiveMaximumExceeded,
+                    "more PUBLISHes than the receive maximum",
+                ));
+            }
             if is_repeated {
                 state.receive(self.number, id);
                 return Ok(Flow::Next);
-            }
-            let Some(online) = state.online_of(self.number) else { return Ok(Flow::Next) };
-            let maximum = usize::from(self.broker.config.receive_maximum);
-            if self.version.is_v5() {
-                if online.acks.qos1() + received >= maximum {
-                    return Err(broken(
-                        Reason::ReceiveMaximumExceeded,
-                        "more PUBLISHes than the receive maximum",
-                    ));
-                }
-            } else if online.acks.len() >= maximum {
-                return Ok(Flow::Stall);
             }
         }
         if !self.broker.topic_limits.admit(topic) || topic.starts_with('$') {

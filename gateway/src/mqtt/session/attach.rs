@@ -93,6 +93,7 @@ impl State {
             quota: opening.quota,
             outstanding: released.len(),
             to_send_again,
+            received: 0,
             acks: AckQueue::default(),
             out: OutQueue::default(),
             unsent: 0,

@@ -34,6 +34,8 @@ pub(crate) struct Online {
     pub(crate) outstanding: usize,
     /// Messages of earlier connections that are still to be sent again.
     pub(crate) to_send_again: usize,
+    /// QoS 2 PUBLISHes that came on it and are not completed.
+    pub(crate) received: usize,
     pub(crate) acks: AckQueue,
     pub(crate) out: OutQueue,
     /// Bytes that the connection took from `out` and has not written yet.

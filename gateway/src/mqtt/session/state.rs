@@ -8,11 +8,11 @@ use hashbrown::HashMap;
 use tokio::time::Instant;
 
 use super::deliver::Limits;
-use super::incoming::Received;
+use super::incoming::Incoming;
 use super::link::Link;
 use super::online::Online;
 use super::window::{Delivery, Window};
-use crate::mqtt::codec::{Ack, AckKind, PacketId, QoS, Reason};
+use crate::mqtt::codec::{Ack, AckKind, QoS, Reason};
 use crate::mqtt::connection::ConnShared;
 use crate::mqtt::routes::{Route, Subscribed};
 use crate::mqtt::shared::Group;
@@ -46,7 +46,7 @@ pub(crate) struct State {
     /// QoS 1 and 2 messages that wait for quota, in the order of their logs.
     pub(crate) pending: VecDeque<Delivery>,
     pub(crate) pending_bytes: usize,
-    pub(crate) received: HashMap<PacketId, Received, RandomState>,
+    pub(crate) incoming: Incoming,
     pub(crate) expiry_s: u32,
     pub(crate) will: Option<Box<StoredWill>>,
     /// While it is away: when its will is due, and when it ends.
@@ -72,7 +72,7 @@ impl Default for State {
             sent: 0,
             pending: VecDeque::new(),
             pending_bytes: 0,
-            received: HashMap::default(),
+            incoming: Incoming::default(),
             expiry_s: 0,
             will: None,
             will_at: None,

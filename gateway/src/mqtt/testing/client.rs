@@ -230,6 +230,13 @@ impl Client {
         self.send(|out| encode_publish(&message, &variant, id, payload, out).unwrap()).await;
     }
 
+    /// Publishes with QoS 2 under a packet id of the test's.
+    pub(crate) async fn publish_as(&mut self, id: u16, topic: &str, payload: &str) {
+        let next_id = std::mem::replace(&mut self.next_id, id - 1);
+        self.publish(topic, payload, QoS::ExactlyOnce).await;
+        self.next_id = next_id;
+    }
+
     pub(crate) async fn subscribe_only(&mut self, filter: &str, options: SubscriptionOptions) {
         let (id, version) = (self.id(), self.version);
         let subscription = Subscription { filter, options };

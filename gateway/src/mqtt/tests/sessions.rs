@@ -1,7 +1,8 @@
 //! Sessions over connections: resumption, takeover, expiry, wills.
 
+use super::super::MqttConfig;
 use super::super::codec::{
-    AckKind, Connect, Disconnect, PublishProperties, QoS, Reason, Version, Will,
+    AckKind, Connect, Disconnect, PacketId, PublishProperties, QoS, Reason, Version, Will,
 };
 use super::super::testing::{Got, Rig};
 
@@ -263,4 +264,69 @@ async fn unsubscribing_ends_deliveries() {
     assert!(matches!(client.next().await, Got::Ack(..)));
     assert_eq!(client.sync().await, []);
     assert!(rig.broker.routes.read().is_empty());
+}
+
+#[tokio::test]
+async fn p14_pubrel_before_pubrec_releases_nothing() {
+    let rig = Rig::new().await;
+    let mut watcher = rig.client("w").await;
+    watcher.subscribe("t", QoS::AtMostOnce).await;
+    let mut client = rig.client("c").await;
+    rig.log.hold(true);
+    client.publish("t", "once", QoS::ExactlyOnce).await;
+    let id = PacketId::new(1).unwrap();
+    for _ in 0..10 {
+        client.ack(AckKind::PubRel, id).await;
+        let unknown = Got::Ack(AckKind::PubComp, id, Reason::PacketIdNotFound);
+        assert_eq!(client.next().await, unknown);
+    }
+    rig.log.hold(false);
+    assert_eq!(client.next().await, Got::Ack(AckKind::PubRec, id, Reason::Success));
+    client.ack(AckKind::PubRel, id).await;
+    assert_eq!(client.next().await, Got::Ack(AckKind::PubComp, id, Reason::Success));
+    // What comes after is answered, too.
+    client.publish("t", "next", QoS::AtLeastOnce).await;
+    assert!(matches!(client.next().await, Got::Ack(AckKind::PubAck, ..)));
+    assert_eq!(watcher.payload().await, "once");
+    assert_eq!(watcher.payload().await, "next");
+}
+
+#[tokio::test]
+async fn p23_the_receive_maximum_counts_what_came_on_this_connection() {
+    let rig = Rig::with(MqttConfig { receive_maximum: 3, ..MqttConfig::default() }).await;
+    let (mut client, _) = rig.resume("c").await;
+    for _ in 0..3 {
+        client.publish("t", "x", QoS::ExactlyOnce).await;
+        assert!(matches!(client.next().await, Got::Ack(AckKind::PubRec, ..)));
+    }
+    drop(client);
+    // The client may have had three PUBRECs: it sends PUBRELs, and three more.
+    let (mut client, _) = rig.resume("c").await;
+    for id in 4..=6 {
+        client.publish_as(id, "t", "x").await;
+        assert!(matches!(client.next().await, Got::Ack(AckKind::PubRec, _, Reason::Success)));
+    }
+    for id in 1..=6 {
+        let id = PacketId::new(id).unwrap();
+        client.ack(AckKind::PubRel, id).await;
+        assert_eq!(client.next().await, Got::Ack(AckKind::PubComp, id, Reason::Success));
+    }
+    for id in 7..=9 {
+        client.publish_as(id, "t", "x").await;
+        assert!(matches!(client.next().await, Got::Ack(AckKind::PubRec, _, Reason::Success)));
+    }
+    client.publish_as(10, "t", "x").await;
+    assert_eq!(client.next().await, Got::Disconnect(Reason::ReceiveMaximumExceeded));
+}
+
+#[tokio::test]
+async fn p23_one_publish_again_and_again_is_too_many_as_well() {
+    let rig = Rig::with(MqttConfig { receive_maximum: 3, ..MqttConfig::default() }).await;
+    let mut client = rig.client("c").await;
+    rig.log.hold(true);
+    for _ in 0..4 {
+        client.publish_as(1, "t", "x").await;
+    }
+    assert_eq!(client.next().await, Got::Disconnect(Reason::ReceiveMaximumExceeded));
+    rig.log.hold(false);
 }
