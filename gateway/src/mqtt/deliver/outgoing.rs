@@ -23,6 +23,9 @@ pub(crate) struct Outgoing {
     expiry: Option<Expiry>,
 }
 
+/// What a waiting PUBLISH takes beside its packet: itself and its places in a window and a queue.
+const HELD_BYTES: usize = 192;
+
 #[derive(Clone, Copy, Debug)]
 struct Expiry {
     at_ms: i64,
@@ -88,6 +91,11 @@ impl Outgoing {
     /// Bytes of the whole packet.
     pub(crate) fn bytes(&self) -> usize {
         self.encoded.packet_bytes()
+    }
+
+    /// Bytes of memory that it takes while it waits or is in flight, about.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.bytes() + HELD_BYTES
     }
 
     pub(crate) fn is_expired(&self, now_ms: i64) -> bool {

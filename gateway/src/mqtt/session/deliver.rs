@@ -175,7 +175,7 @@ impl State {
         if outgoing.is_expired(variants.now_ms()) {
             tally.drop(qos);
             return Outcome::Taken;
-        };
+        }
         let max_packet_bytes = online.receiver.max_packet_bytes as usize;
         if outgoing.bytes() > max_packet_bytes {
             return Outcome::TooLarge;
@@ -193,11 +193,11 @@ impl State {
                 && self.window(qos).has_room();
             if !can_send {
                 if matches!(source, Source::Retained)
-                    || self.pending_bytes + outgoing.bytes() > limits.max_pending_bytes
+                    || self.pending_bytes + outgoing.held_bytes() > limits.max_pending_bytes
                 {
                     return Outcome::Blocked;
                 }
-                self.pending_bytes += outgoing.bytes();
+                self.pending_bytes += outgoing.held_bytes();
                 self.pending.push_back(Delivery { outgoing, source });
                 return Outcome::Taken;
             }
@@ -277,7 +277,7 @@ impl State {
                 return;
             }
             let Some(delivery) = self.pending.pop_front() else { return };
-            self.pending_bytes = self.pending_bytes.saturating_sub(delivery.outgoing.bytes());
+            self.pending_bytes = self.pending_bytes.saturating_sub(delivery.outgoing.held_bytes());
             if delivery.outgoing.is_expired(now_ms)
                 || delivery.outgoing.bytes() > online.receiver.max_packet_bytes as usize
             {

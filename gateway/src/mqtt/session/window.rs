@@ -38,7 +38,7 @@ enum Phase {
 impl Phase {
     fn bytes(&self) -> usize {
         match self {
-            Self::Sent { delivery, .. } => delivery.outgoing.bytes(),
+            Self::Sent { delivery, .. } => delivery.outgoing.held_bytes(),
             Self::Released(_) | Self::Done => 0,
         }
     }
@@ -61,6 +61,8 @@ pub(crate) struct Window {
     /// Of the packets that may have to be sent again.
     bytes: usize,
     releases: u64,
+    /// None before this place is to be sent again.
+    again_from: usize,
 }
 
 /// Past so many bytes that a client doesn't acknowledge, it gets no more.
@@ -78,7 +80,15 @@ impl Window {
     }
 
     fn new(first_id: u16) -> Self {
-        Self { entries: VecDeque::new(), first_id, next_id: 0, live: 0, bytes: 0, releases: 0 }
+        Self {
+            entries: VecDeque::new(),
+            first_id,
+            next_id: 0,
+            live: 0,
+            bytes: 0,
+            releases: 0,
+            again_from: 0,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -105,14 +115,19 @@ impl Window {
     pub(crate) fn push(&mut self, delivery: Delivery, order: u64) -> Option<PacketId> {
         let id = self.free_id()?;
         self.next_id = if self.next_id + 1 == HALF { 0 } else { self.next_id + 1 };
-        self.bytes += delivery.outgoing.bytes();
+        self.bytes += delivery.outgoing.held_bytes();
         self.entries.push_back(Entry { id, phase: Phase::Sent { delivery, order, again: false } });
         self.live += 1;
         Some(id)
     }
 
+    /// Entries have all the ids from the first one's on, so that an id says its place.
     fn find(&mut self, id: PacketId) -> Option<&mut Entry> {
-        self.entries.iter_mut().find(|entry| entry.id == id && !matches!(entry.phase, Phase::Done))
+        let number = |id: PacketId| id.get().checked_sub(self.first_id).filter(|it| *it < HALF);
+        let (first, wanted) = (number(self.entries.front()?.id)?, number(id)?);
+        let place = if wanted >= first { wanted - first } else { wanted + HALF - first };
+        let entry = self.entries.get_mut(usize::from(place))?;
+        (entry.id == id && !matches!(entry.phase, Phase::Done)).then_some(entry)
     }
 
     /// The exchange ended: PUBACK, PUBCOMP, or PUBREC with an error. Returns whether it was open.
@@ -124,6 +139,7 @@ impl Window {
         self.live -= 1;
         while self.entries.front().is_some_and(|entry| matches!(entry.phase, Phase::Done)) {
             self.entries.pop_front();
+            self.again_from = self.again_from.saturating_sub(1);
         }
         if self.entries.is_empty() && self.entries.capacity() > 64 {
             self.entries = VecDeque::new();
@@ -150,7 +166,7 @@ impl Window {
             if let Phase::Sent { delivery, .. } = &mut entry.phase
                 && let Some(other) = delivery.outgoing.in_version(version)
             {
-                let (before, after) = (delivery.outgoing.bytes(), other.bytes());
+                let (before, after) = (delivery.outgoing.held_bytes(), other.held_bytes());
                 self.bytes = (self.bytes + after).saturating_sub(before);
                 delivery.outgoing = Arc::new(other);
             }
@@ -160,6 +176,7 @@ impl Window {
     /// A new connection: what was sent is to be sent again. Returns how many.
     pub(crate) fn resume(&mut self) -> usize {
         let mut count = 0;
+        self.again_from = 0;
         for entry in &mut self.entries {
             if let Phase::Sent { again, .. } = &mut entry.phase {
                 *again = true;
@@ -185,7 +202,8 @@ impl Window {
 
     /// The order of the oldest message that is to be sent again.
     pub(crate) fn next_again(&self) -> Option<u64> {
-        self.entries.iter().find_map(|entry| match entry.phase {
+        let from = self.again_from.min(self.entries.len());
+        self.entries.range(from..).find_map(|entry| match entry.phase {
             Phase::Sent { order, again: true, .. } => Some(order),
             _ => None,
         })
@@ -193,12 +211,16 @@ impl Window {
 
     /// The oldest message that is to be sent again: it is, from here on.
     pub(crate) fn send_again(&mut self) -> Option<(PacketId, &Delivery)> {
-        self.entries.iter_mut().find_map(|entry| match &mut entry.phase {
-            Phase::Sent { delivery, again, .. } if *again => {
-                *again = false;
-                Some((entry.id, &*delivery))
+        let from = self.again_from.min(self.entries.len());
+        self.entries.range_mut(from..).find_map(|entry| {
+            self.again_from += 1;
+            match &mut entry.phase {
+                Phase::Sent { delivery, again, .. } if *again => {
+                    *again = false;
+                    Some((entry.id, &*delivery))
+                }
+                _ => None,
             }
-            _ => None,
         })
     }
 
@@ -213,5 +235,85 @@ impl Window {
                 _ => None,
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::codec::{AliasForm, PublishProperties, QoS, Variant};
+    use crate::mqtt::deliver::{Message, Variants};
+
+    fn delivery() -> Delivery {
+        let message = Message {
+            topic: "t",
+            payload: b"",
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            client_id: None,
+            expires_at_ms: None,
+            properties: PublishProperties::default(),
+        };
+        let variant = Variant {
+            version: Version::V5,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            alias: AliasForm::Name,
+            subscription_ids: Default::default(),
+        };
+        let outgoing = Variants::new(&message, 0).get(&variant).unwrap();
+        Delivery { outgoing, source: Source::Retained }
+    }
+
+    #[test]
+    fn p22_ids_come_round_and_none_in_use_is_given_again() {
+        for mut window in [Window::qos1(), Window::qos2()] {
+            let delivery = delivery();
+            let first: Vec<_> = (0..HALF)
+                .map(|order| window.push(delivery.clone(), order.into()).unwrap())
+                .collect();
+            assert!(!window.has_room() && window.push(delivery.clone(), 0).is_none());
+            // All but the oldest are completed, in any order: its id is the next.
+            for id in first.iter().skip(1).rev() {
+                assert!(window.finish(*id) && !window.finish(*id));
+            }
+            assert!(!window.has_room() && window.len() == 1);
+            assert!(window.finish(first[0]));
+            assert_eq!((window.len(), window.bytes), (0, 0));
+            // Over the end of the numbers.
+            for _ in 0..10 {
+                assert!(window.push(delivery.clone(), 1).is_some());
+            }
+            for id in first.iter().take(10) {
+                assert!(window.finish(*id));
+            }
+            assert_eq!(window.push(delivery.clone(), 1), Some(first[10]));
+        }
+    }
+
+    #[test]
+    fn p18_each_is_sent_again_once_in_order() {
+        let mut window = Window::qos2();
+        let delivery = delivery();
+        let ids: Vec<_> =
+            (0..6).map(|order| window.push(delivery.clone(), order).unwrap()).collect();
+        window.finish(ids[1]);
+        window.release(ids[3]);
+        for _ in 0..2 {
+            assert_eq!(window.resume(), 4);
+            let mut again = Vec::new();
+            while let Some(order) = window.next_again() {
+                let (id, _) = window.send_again().unwrap();
+                again.push((order, id));
+            }
+            assert_eq!(again, [0, 2, 4, 5].map(|n| (n as u64, ids[n])));
+            assert_eq!(window.released(), [ids[3]]);
+        }
+        // An end in the midst of it.
+        window.resume();
+        window.send_again();
+        window.finish(ids[0]);
+        assert_eq!(window.send_again().map(|(id, _)| id), Some(ids[2]));
+        assert_eq!(window.next_again(), Some(4));
     }
 }
