@@ -21,7 +21,7 @@ use super::codec::{Reason, UserPropertiesBuf};
 use super::connection::ConnShared;
 use super::deliver::Message;
 use super::metrics::MqttMetrics;
-use super::publish::{RetainedRecord, complete};
+use super::publish::{RetainedRecord, Waiters, complete};
 use crate::records::{BatchBuilder, OpenBatch, Record};
 
 /// How long a clear's version is remembered: longer than any older write can be under way.
@@ -51,6 +51,13 @@ pub(crate) struct Seen {
     /// By topic.
     pub(crate) updates: Vec<(String, Update)>,
     pub(crate) pass: GatePass,
+}
+
+impl Seen {
+    fn bytes(&self) -> usize {
+        let size = |update: &Update| update.message.as_ref().map_or(0, size);
+        self.updates.iter().map(|(topic, update)| 128 + topic.len() + size(update)).sum()
+    }
 }
 
 /// A retained publish that is under way.
@@ -110,10 +117,10 @@ impl Gate {
     /// Closes the present round; `None` if nothing is under way.
     fn close_round(&self) -> Option<u64> {
         let mut rounds = self.rounds.lock();
-        if rounds.under_way.is_empty() {
-            return None;
+        // Nobody came since the last one was closed: then they wait for the same.
+        if *rounds.under_way.back()? > 0 {
+            rounds.under_way.push_back(0);
         }
-        rounds.under_way.push_back(0);
         Some(rounds.first + rounds.under_way.len() as u64 - 1)
     }
 
@@ -149,11 +156,13 @@ struct Jobs {
 #[derive(Debug, Default)]
 struct Backlog {
     bytes: usize,
-    waiters: Vec<Arc<ConnShared>>,
+    waiters: Waiters,
+    /// Of what dispatchers saw.
+    seen_bytes: usize,
 }
 
 /// Bytes of committed batches that may wait to be written, before publishers of retained messages
-/// have to.
+/// have to; and of what dispatchers saw, before they have to.
 const MAX_BACKLOG_BYTES: usize = 32 << 20;
 
 /// The retained messages.
@@ -165,6 +174,7 @@ pub(crate) struct Retained {
     queue: Mutex<Jobs>,
     backlog: Mutex<Backlog>,
     work: Notify,
+    written: Notify,
 }
 
 impl Retained {
@@ -177,6 +187,7 @@ impl Retained {
             queue: Mutex::default(),
             backlog: Mutex::default(),
             work: Notify::new(),
+            written: Notify::new(),
         }
     }
 
@@ -211,15 +222,30 @@ impl Retained {
         let mut backlog = self.backlog.lock();
         let must_wait = backlog.bytes > MAX_BACKLOG_BYTES;
         if must_wait {
-            backlog.waiters.push(connection.clone());
+            backlog.waiters.add(connection);
         }
         must_wait
     }
 
     /// A dispatcher saw records that others than this broker wrote.
     pub(crate) fn seen(&self, seen: Seen) {
+        self.backlog.lock().seen_bytes += seen.bytes();
         self.queue.lock().seen.push(seen);
         self.work.notify_one();
+    }
+
+    /// Waits until what dispatchers saw is within its bound: nobody follows a log faster than meta
+    /// takes the retained messages that others write there.
+    pub(crate) async fn has_room(&self) {
+        loop {
+            let written = self.written.notified();
+            tokio::pin!(written);
+            written.as_mut().enable();
+            if self.backlog.lock().seen_bytes <= MAX_BACKLOG_BYTES {
+                return;
+            }
+            written.await;
+        }
     }
 
     /// From where a log's records are to be looked at; nothing before `committed` if it was never
@@ -271,13 +297,16 @@ impl Retained {
             let jobs = std::mem::take(&mut *self.queue.lock());
             if !jobs.committed.is_empty() || !jobs.seen.is_empty() {
                 let bytes: usize = jobs.committed.iter().map(|job| job.batch.len()).sum();
+                let seen_bytes: usize = jobs.seen.iter().map(Seen::bytes).sum();
                 self.write(jobs).await;
                 let waiters = {
                     let mut backlog = self.backlog.lock();
                     backlog.bytes = backlog.bytes.saturating_sub(bytes);
+                    backlog.seen_bytes = backlog.seen_bytes.saturating_sub(seen_bytes);
                     std::mem::take(&mut backlog.waiters)
                 };
-                waiters.iter().for_each(|connection| connection.wake());
+                waiters.wake();
+                self.written.notify_waiters();
                 continue;
             }
             tokio::select! {

@@ -101,6 +101,12 @@ impl Group {
         self.work.notify_one();
     }
 
+    /// Records that wait for another member.
+    #[cfg(test)]
+    pub(crate) fn taken_back(&self) -> usize {
+        self.members.lock().again.len()
+    }
+
     /// A member connected, or can take more.
     pub(crate) fn has_room(&self) {
         if self.waits.load(Ordering::Acquire) {
@@ -128,7 +134,15 @@ impl Group {
             return;
         }
         let place = (at.shard, at.offset.unwrap_or(0));
-        let outcome = self.hand_out(&mut members, place, variants, limits, tally, wake);
+        // What was taken back comes first; it would pile up if members came and went.
+        let waits_for_older =
+            !members.again.is_empty() && variants.message().qos != QoS::AtMostOnce;
+        let outcome = if waits_for_older {
+            self.work.notify_one();
+            Outcome::Blocked
+        } else {
+            self.hand_out(&mut members, place, variants, limits, tally, wake)
+        };
         if outcome == Outcome::Blocked
             && let Some(link) = members.links.get_mut(shard)
             && link.fall_behind(at)
@@ -202,11 +216,12 @@ impl Group {
                 () = self.stop.cancelled() => return,
             }
             self.waits.store(false, Ordering::Release);
-            let mut is_done = true;
-            for shard in 0..parts.tails.len() {
-                is_done &= self.catch_up(&parts, shard).await;
+            let mut is_done = self.hand_out_again(&parts).await;
+            if is_done {
+                for shard in 0..parts.tails.len() {
+                    is_done &= self.catch_up(&parts, shard).await;
+                }
             }
-            is_done &= self.hand_out_again(&parts).await;
             if !is_done {
                 self.waits.store(true, Ordering::Release);
                 // A member may have got room before the flag was set.

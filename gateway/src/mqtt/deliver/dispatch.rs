@@ -97,6 +97,10 @@ async fn follow(
         round.early();
         let next = tail.position().next;
         if next < tail.heard() {
+            tokio::select! {
+                () = round.retained.has_room() => {}
+                () = stop.cancelled() => return,
+            }
             match round.parts.client.read(round.request(next)).await {
                 Ok(outcome) => {
                     // Reads may be ahead of the observer: what it has not heard of can still be

@@ -32,6 +32,10 @@ struct EarlyQueue {
     refused: Option<AppendKey>,
 }
 
+/// Early batches that are remembered until they are committed. Writers have far fewer in flight;
+/// those that are never committed, on a disk that is full, don't pile up.
+const MAX_REMEMBERED: usize = 4096;
+
 /// The place of an early batch among others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Early {
@@ -88,6 +92,9 @@ impl Position {
             self.alone = number;
         }
         let early = Early { number, alone: self.alone };
+        if self.remembered.len() == MAX_REMEMBERED {
+            self.remembered.pop_front();
+        }
         self.remembered.push_back((key, early));
         early
     }
@@ -237,5 +244,22 @@ impl LogObserver for Tail {
     fn ended(&self, _: LogId) {
         self.ended.store(true, Ordering::Release);
         self.work.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn early_batches_that_are_never_committed_do_not_pile_up() {
+        let mut position = Position::default();
+        let key = |sequence| AppendKey { producer_id: 1, producer_epoch: 0, sequence };
+        (0..10_000).for_each(|sequence| {
+            position.remember(key(sequence));
+        });
+        assert_eq!(position.remembered.len(), MAX_REMEMBERED);
+        let early = position.recall(key(9_999)).unwrap();
+        assert_eq!((early.number, position.remembered.len()), (9_999, 0));
     }
 }

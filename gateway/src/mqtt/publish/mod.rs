@@ -12,10 +12,12 @@ mod completion;
 mod digest;
 mod lane;
 mod record;
+mod waiters;
 mod writer;
 
 pub(crate) use completion::{Completion, complete};
 pub(crate) use digest::filter_hashes;
 pub(crate) use lane::RetainedRecord;
 pub(crate) use record::{Inbound, header};
+pub(crate) use waiters::Waiters;
 pub(crate) use writer::{Full, Writer, WriterLimits, WriterParts};

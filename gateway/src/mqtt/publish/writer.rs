@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::completion::{Completion, complete, reason};
 use super::lane::{InFlight, Lane};
 use super::record::Inbound;
+use super::waiters::Waiters;
 use crate::mqtt::codec::{QoS, Reason};
 use crate::mqtt::connection::ConnShared;
 use crate::mqtt::metrics::MqttMetrics;
@@ -51,7 +52,7 @@ pub(crate) struct Writer {
 struct Lanes {
     lanes: [Lane; 2],
     bytes: usize,
-    waiters: Vec<Arc<ConnShared>>,
+    waiters: Waiters,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl Writer {
         Self {
             log,
             parts,
-            lanes: Mutex::new(Lanes { lanes, bytes: 0, waiters: Vec::new() }),
+            lanes: Mutex::new(Lanes { lanes, bytes: 0, waiters: Waiters::default() }),
             work: [Notify::new(), Notify::new()],
             settled: Notify::new(),
             committed: Box::new(committed),
@@ -123,7 +124,7 @@ impl Writer {
             && lanes.bytes > 0
             && lanes.bytes + message.bytes() > self.parts.limits.max_bytes
         {
-            lanes.waiters.push(connection.clone());
+            lanes.waiters.add(connection);
             drop(lanes);
             self.flush();
             return Err(Full);
@@ -228,7 +229,7 @@ impl Writer {
                 complete(all.chain(retained.map(|record| record.completion)), reason(&error));
             }
         }
-        waiters.iter().for_each(|connection| connection.wake());
+        waiters.wake();
     }
 
     /// Waits until everything submitted so far is answered.

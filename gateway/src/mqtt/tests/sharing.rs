@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::MqttConfig;
 use super::super::codec::{AckKind, Connect, QoS, Version};
 use super::super::testing::{Got, Rig};
 
@@ -137,4 +138,37 @@ async fn e2_what_is_too_large_for_one_member_goes_to_another() {
     assert_eq!(rig.broker.metrics.publishes_dropped.sum(), 1);
     assert_eq!(small.sync().await, []);
     assert_eq!(rig.broker.metrics.in_flight.get(), 0);
+}
+
+#[tokio::test]
+async fn h6_what_is_taken_back_comes_first_and_does_not_pile_up() {
+    let config = MqttConfig { max_pending_bytes: 2_000, ..MqttConfig::default() };
+    let rig = Rig::with(config).await;
+    let connect = Connect {
+        clean_start: false,
+        session_expiry_s: 1000,
+        receive_maximum: 1,
+        ..Connect::new(Version::V5, "a")
+    };
+    let (mut a, _) = rig.connect(&connect).await;
+    a.subscribe(FILTER, QoS::AtLeastOnce).await;
+    let mut publisher = rig.client("p").await;
+    const COUNT: usize = 200;
+    for n in 0..COUNT {
+        publisher.publish("t", &n.to_string(), QoS::AtLeastOnce).await;
+        publisher.next().await;
+    }
+    let taken_back = || rig.broker.groups.lock()[FILTER].taken_back();
+    for _ in 0..20 {
+        assert!(matches!(a.next().await, Got::Publish { .. }));
+        assert_eq!(a.sync().await, []);
+        drop(a);
+        a = rig.connect(&connect).await.0;
+        assert!(taken_back() < 20, "{}", taken_back());
+    }
+    for n in 0..COUNT {
+        assert_eq!(a.payload().await, n.to_string());
+    }
+    assert_eq!(a.sync().await, []);
+    assert_eq!(taken_back(), 0);
 }
