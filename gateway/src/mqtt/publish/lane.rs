@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use interflow_logstore::{Append, AppendError, AppendKey, AppendKind, AppendTicket, LogId};
+use interflow_logstore::{
+    Append, AppendError, AppendKey, AppendKind, AppendTicket, Appended, LogId,
+};
 
 use super::completion::Completion;
 use super::digest::DigestBuilder;
@@ -38,6 +40,8 @@ struct OpenBatch {
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) ticket: AppendTicket,
+    /// What the ticket said, if that was known at once.
+    pub(super) answer: Option<Result<Appended, AppendError>>,
     pub(super) waiting: Waiting,
     /// The batch itself, if records of it are retained.
     pub(super) batch: Option<Bytes>,
@@ -155,10 +159,15 @@ impl Lane {
         Some((append, pending))
     }
 
-    pub(super) fn appended(&mut self, pending: Pending, ticket: AppendTicket) {
+    pub(super) fn appended(
+        &mut self,
+        pending: Pending,
+        ticket: AppendTicket,
+        answer: Option<Result<Appended, AppendError>>,
+    ) {
         let Pending { waiting, batch, bytes, key, records: _ } = pending;
         self.in_flight += 1;
-        self.unclaimed.push_back(InFlight { ticket, waiting, batch, bytes, key });
+        self.unclaimed.push_back(InFlight { ticket, answer, waiting, batch, bytes, key });
     }
 
     /// The oldest append that nobody waits for yet.

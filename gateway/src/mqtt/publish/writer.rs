@@ -1,6 +1,9 @@
 //! The writer of one log: publishes of all connections become batches.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use interflow_logstore::{LogClient, LogId};
 use parking_lot::Mutex;
@@ -44,7 +47,6 @@ pub(crate) struct Writer {
     log: LogId,
     parts: WriterParts,
     lanes: Mutex<Lanes>,
-    work: [Notify; 2],
     settled: Notify,
     committed: Box<dyn Fn(u64) + Send + Sync>,
 }
@@ -53,6 +55,8 @@ struct Lanes {
     lanes: [Lane; 2],
     bytes: usize,
     waiters: Waiters,
+    /// Wakes the task that answers; tickets of appends wake it by themselves.
+    settler: Option<Waker>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,8 +98,12 @@ impl Writer {
         Self {
             log,
             parts,
-            lanes: Mutex::new(Lanes { lanes, bytes: 0, waiters: Waiters::default() }),
-            work: [Notify::new(), Notify::new()],
+            lanes: Mutex::new(Lanes {
+                lanes,
+                bytes: 0,
+                waiters: Waiters::default(),
+                settler: None,
+            }),
             settled: Notify::new(),
             committed: Box::new(committed),
         }
@@ -150,25 +158,36 @@ impl Writer {
 
     /// Under the lock: it is what orders the appends.
     fn append(&self, lanes: &mut Lanes, which: Which) {
-        let lane = lanes.lane(which);
-        let mut any = false;
-        while let Some((append, pending)) = lane.next_append() {
+        while let Some((append, pending)) = lanes.lane(which).next_append() {
             self.parts.metrics.batch_sizes.observe(pending.records);
-            let ticket = self.parts.client.append(append);
-            lane.appended(pending, ticket);
-            any = true;
-        }
-        if any {
-            self.notify(which).notify_one();
+            let mut ticket = self.parts.client.append(append);
+            // Whoever answers needs to wake up once, when there is an answer, and not also now.
+            let answer = lanes.settler.as_ref().and_then(|settler| {
+                match Pin::new(&mut ticket).poll(&mut Context::from_waker(settler)) {
+                    Poll::Ready(result) => {
+                        settler.wake_by_ref();
+                        Some(result)
+                    }
+                    Poll::Pending => None,
+                }
+            });
+            lanes.lane(which).appended(pending, ticket, answer);
         }
     }
 
-    fn notify(&self, which: Which) -> &Notify {
-        let [durable, early] = &self.work;
-        match which {
-            Which::Durable => durable,
-            Which::Early => early,
-        }
+    /// The oldest append of a lane that nobody waits for yet, once there is an answer to any.
+    async fn claimed(&self, which: Which) -> InFlight {
+        poll_fn(|cx| {
+            let mut lanes = self.lanes.lock();
+            match lanes.lane(which).claim() {
+                Some(in_flight) => Poll::Ready(in_flight),
+                None => {
+                    lanes.settler = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
     }
 
     /// Answers what is committed, until `stop` and nothing is in flight any more.
@@ -181,19 +200,19 @@ impl Writer {
 
     async fn settle_lane(&self, which: Which, stop: &CancellationToken) {
         loop {
-            let claimed = self.lanes.lock().lane(which).claim();
-            match claimed {
-                Some(in_flight) => self.settle(which, in_flight).await,
-                None => tokio::select! {
-                    () = self.notify(which).notified() => {}
-                    () = stop.cancelled() => return,
-                },
+            tokio::select! {
+                biased;
+                in_flight = self.claimed(which) => self.settle(which, in_flight).await,
+                () = stop.cancelled() => return,
             }
         }
     }
 
     async fn settle(&self, which: Which, mut in_flight: InFlight) {
-        let result = (&mut in_flight.ticket).await;
+        let result = match in_flight.answer.take() {
+            Some(result) => result,
+            None => (&mut in_flight.ticket).await,
+        };
         let waiters = {
             let mut lanes = self.lanes.lock();
             lanes.lane(which).settled(in_flight.key(), result.as_ref().err());
