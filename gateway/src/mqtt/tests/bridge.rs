@@ -151,3 +151,35 @@ async fn b3_a_start_looks_at_what_no_broker_has_seen() {
     assert_eq!(client.payload().await, "meanwhile");
     assert_eq!(client.sync().await, []);
 }
+
+#[tokio::test]
+async fn s18_no_leading_wildcard_finds_a_dollar_topic_of_a_kafka_producer() {
+    let rig = Rig::new().await;
+    let (mut away, _) = rig.resume("away").await;
+    let filters = ["#", "+/x", "$share/g/#", "$share/h/+/x"];
+    for filter in filters {
+        away.subscribe(filter, QoS::AtLeastOnce).await;
+    }
+    away.disconnect().await;
+    let mut here = rig.client("here").await;
+    for filter in filters {
+        here.subscribe(&filter.replace("/g/", "/i/").replace("/h/", "/j/"), QoS::AtLeastOnce).await;
+    }
+    let retain: Header<'_> = (b"mqtt.retain", Some(b"1"));
+    produce(&rig, 1, &[(Some(b"$a/x"), Some(b"hidden"), &[retain])]).await;
+    produce(&rig, 1, &[(Some(b"a/x"), Some(b"shown"), &[retain])]).await;
+    let (mut away, _) = rig.resume("away").await;
+    for client in [&mut here, &mut away] {
+        for _ in 0..3 {
+            assert_eq!(client.payload().await, "shown");
+        }
+        assert_eq!(client.sync().await, []);
+    }
+    // Retained ones neither; by its name it is found.
+    let mut late = rig.client("late").await;
+    for (filter, payload) in [("#", "shown"), ("+/x", "shown"), ("$a/+", "hidden")] {
+        late.subscribe(filter, QoS::AtLeastOnce).await;
+        assert_eq!(late.payload().await, payload);
+        assert_eq!(late.sync().await, []);
+    }
+}

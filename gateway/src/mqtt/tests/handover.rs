@@ -77,6 +77,8 @@ enum Step {
     Publish(u8, QoS),
     /// The subscriber's connection is lost, or comes back.
     Toggle,
+    /// Another connection takes over.
+    TakeOver,
     /// The subscriber takes what there is, and acknowledges it or not.
     Take {
         acknowledges: bool,
@@ -93,6 +95,7 @@ fn step() -> impl Strategy<Value = Step> {
         )
             .prop_map(|(topic, qos)| Step::Publish(topic, qos)),
         1 => Just(Step::Toggle),
+        1 => Just(Step::TakeOver),
         3 => any::<bool>().prop_map(|acknowledges| Step::Take { acknowledges }),
         1 => any::<bool>().prop_map(Step::Hold),
         2 => (0_u8..3).prop_map(Step::CommitOne),
@@ -170,6 +173,12 @@ async fn run(steps: Vec<Step>, receive_maximum: u16) {
                     Some(_) => None,
                     None => Some(rig.connect(&connect).await.0),
                 };
+            }
+            Step::TakeOver => {
+                seen.here = Default::default();
+                let old = subscriber.take();
+                subscriber = Some(rig.connect(&connect).await.0);
+                drop(old);
             }
             Step::Take { acknowledges } => {
                 let Some(subscriber) = &mut subscriber else { continue };

@@ -330,3 +330,53 @@ async fn p23_one_publish_again_and_again_is_too_many_as_well() {
     assert_eq!(client.next().await, Got::Disconnect(Reason::ReceiveMaximumExceeded));
     rig.log.hold(false);
 }
+
+#[tokio::test]
+async fn p29_what_was_sent_comes_again_although_its_time_is_over() {
+    let rig = Rig::new().await;
+    let (mut client, _) = rig.resume("c").await;
+    client.subscribe("t", QoS::ExactlyOnce).await;
+    let mut publisher = rig.client("p").await;
+    let properties =
+        || PublishProperties { message_expiry_s: Some(5), ..PublishProperties::default() };
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        publisher.publish_with("t", "sent", qos, false, properties()).await;
+        publisher.next().await;
+        assert!(matches!(client.next().await, Got::Publish { expiry_s: Some(5), .. }));
+    }
+    drop(client);
+    publisher.publish_with("t", "late", QoS::AtLeastOnce, false, properties()).await;
+    publisher.next().await;
+    publisher.sync().await;
+    rig.advance_ms(6_000);
+    let (mut client, _) = rig.resume("c").await;
+    for _ in 0..2 {
+        let Got::Publish { payload, dup: true, expiry_s: Some(0), .. } = client.next().await else {
+            panic!()
+        };
+        assert_eq!(&payload[..], b"sent");
+    }
+    let late = client.sync().await;
+    assert_eq!(late, [], "it was not sent in time");
+}
+
+#[tokio::test]
+async fn p28_an_expiry_of_0_reaches_only_those_who_are_there() {
+    let rig = Rig::new().await;
+    let (mut away, _) = rig.resume("away").await;
+    away.subscribe("t", QoS::AtLeastOnce).await;
+    away.disconnect().await;
+    let mut here = rig.client("here").await;
+    here.subscribe("t", QoS::AtLeastOnce).await;
+    let mut publisher = rig.client("p").await;
+    let properties = PublishProperties { message_expiry_s: Some(0), ..Default::default() };
+    publisher.publish_with("t", "now", QoS::AtLeastOnce, true, properties).await;
+    publisher.next().await;
+    assert!(matches!(here.next().await, Got::Publish { expiry_s: Some(0), .. }));
+    rig.advance_ms(1_000);
+    let (mut away, _) = rig.resume("away").await;
+    assert_eq!(away.sync().await, []);
+    let mut late = rig.client("late").await;
+    late.subscribe("t", QoS::AtLeastOnce).await;
+    assert_eq!(late.sync().await, []);
+}
