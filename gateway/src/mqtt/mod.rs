@@ -16,6 +16,7 @@ pub mod codec;
 mod config;
 mod connection;
 mod deliver;
+mod gate;
 mod lifecycle;
 mod metrics;
 mod publish;

@@ -2,7 +2,6 @@
 //!
 //! Updates of one topic that wait are coalesced: only the latest is written.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,6 +19,7 @@ use super::clock::WallClock;
 use super::codec::{Reason, UserPropertiesBuf};
 use super::connection::ConnShared;
 use super::deliver::Message;
+use super::gate::{Gate, GatePass};
 use super::metrics::MqttMetrics;
 use super::publish::{RetainedRecord, Waiters, complete};
 use crate::records::{BatchBuilder, OpenBatch, Record};
@@ -57,83 +57,6 @@ impl Seen {
     fn bytes(&self) -> usize {
         let size = |update: &Update| update.message.as_ref().map_or(0, size);
         self.updates.iter().map(|(topic, update)| 128 + topic.len() + size(update)).sum()
-    }
-}
-
-/// A retained publish that is under way.
-#[derive(Debug)]
-pub(crate) struct GatePass {
-    gate: Arc<Gate>,
-    round: u64,
-}
-
-impl Drop for GatePass {
-    fn drop(&mut self) {
-        self.gate.leave(self.round);
-    }
-}
-
-/// Counts retained publishes under way by rounds, so that a subscriber can wait for those that
-/// came before it and for no others.
-#[derive(Debug, Default)]
-struct Gate {
-    rounds: Mutex<Rounds>,
-    left: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Rounds {
-    first: u64,
-    under_way: VecDeque<usize>,
-}
-
-impl Gate {
-    fn enter(self: &Arc<Self>) -> GatePass {
-        let mut rounds = self.rounds.lock();
-        if rounds.under_way.is_empty() {
-            rounds.under_way.push_back(0);
-        }
-        let round = rounds.first + rounds.under_way.len() as u64 - 1;
-        if let Some(count) = rounds.under_way.back_mut() {
-            *count += 1;
-        }
-        GatePass { gate: self.clone(), round }
-    }
-
-    fn leave(&self, round: u64) {
-        let mut rounds = self.rounds.lock();
-        let index = usize::try_from(round.saturating_sub(rounds.first)).unwrap_or(usize::MAX);
-        if let Some(count) = rounds.under_way.get_mut(index) {
-            *count = count.saturating_sub(1);
-        }
-        while rounds.under_way.front() == Some(&0) {
-            rounds.under_way.pop_front();
-            rounds.first += 1;
-        }
-        drop(rounds);
-        self.left.notify_waiters();
-    }
-
-    /// Closes the present round; `None` if nothing is under way.
-    fn close_round(&self) -> Option<u64> {
-        let mut rounds = self.rounds.lock();
-        // Nobody came since the last one was closed: then they wait for the same.
-        if *rounds.under_way.back()? > 0 {
-            rounds.under_way.push_back(0);
-        }
-        Some(rounds.first + rounds.under_way.len() as u64 - 1)
-    }
-
-    async fn reached(&self, round: u64) {
-        loop {
-            let left = self.left.notified();
-            tokio::pin!(left);
-            left.as_mut().enable();
-            if self.rounds.lock().first >= round {
-                return;
-            }
-            left.await;
-        }
     }
 }
 
@@ -198,7 +121,7 @@ impl Retained {
 
     /// A retained publish is neither refused nor written yet.
     pub(crate) fn is_under_way(&self) -> bool {
-        !self.gate.rounds.lock().under_way.is_empty()
+        self.gate.is_under_way()
     }
 
     /// Waits until all retained publishes accepted so far are committed and retained (or refused);
@@ -459,4 +382,54 @@ pub(crate) fn update(
         expires_ms: message.expires_at_ms,
     };
     Some((topic, Update { version, message: Some(retained) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use interflow_meta::{EmbeddedStore, Env};
+    use tokio::time::timeout;
+
+    use super::super::clock::SystemWallClock;
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn dispatchers_wait_while_meta_is_behind() {
+        let store = EmbeddedStore::in_memory(Env::default()).unwrap();
+        let meta = Meta::new(Arc::new(store), Env::default(), "test");
+        let clock = Arc::new(SystemWallClock);
+        let retained = Retained::new(meta, clock, Arc::default());
+        let seen = |n: u64| {
+            let version = RetainedVersion { generation: 0, log: LogId(1), offset: n };
+            let message = RetainedMessage {
+                version,
+                qos: 0,
+                publisher: String::new(),
+                properties: Bytes::new(),
+                payload: vec![0; 60 << 10].into(),
+                published_ms: 0,
+                expires_ms: None,
+            };
+            let update = Update { version, message: Some(message) };
+            let updates = vec![(format!("t/{}", n % 3), update)];
+            Seen { log: LogId(1), until: n + 1, updates, pass: retained.enter() }
+        };
+        let mut came = 0;
+        while timeout(Duration::from_millis(1), retained.has_room()).await.is_ok() {
+            retained.seen(seen(came));
+            came += 1;
+        }
+        assert!((500..600).contains(&came), "{came}");
+        let stop = CancellationToken::new();
+        tokio::join!(retained.run(stop.clone()), async {
+            retained.has_room().await;
+            stop.cancel();
+        });
+        let latest = format!("t/{}", (came - 1) % 3);
+        let page = retained.page(&latest, None, 0).await.unwrap();
+        let versions: Vec<_> = page.messages.iter().map(|(_, it)| it.version.offset).collect();
+        assert_eq!(versions, [came - 1]);
+        assert_eq!(retained.backlog.lock().seen_bytes, 0);
+    }
 }

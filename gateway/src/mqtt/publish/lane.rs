@@ -10,7 +10,7 @@ use interflow_logstore::{
 use super::completion::Completion;
 use super::digest::DigestBuilder;
 use super::record::Inbound;
-use crate::mqtt::retained::GatePass;
+use crate::mqtt::gate::GatePass;
 use crate::records::{BatchBuilder, BatchFull};
 
 /// A retained record of a batch.
