@@ -41,6 +41,18 @@ fn w1_disconnect_with_will_publishes() {
 }
 
 #[test]
+fn w1_every_reason_but_a_normal_one_publishes() {
+    let topic = unique("w1");
+    let mut watcher = watch(&topic);
+    for code in [0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99] {
+        let text = format!("{code:#04x}");
+        let will = Publish::new(&topic, &text, 1);
+        Connect::v5(&unique("w1")).will(will).open().disconnect_with(code, &[]);
+        assert_eq!(watcher.recv_message().text(), text);
+    }
+}
+
+#[test]
 fn w1_every_other_end_publishes() {
     let topic = unique("w1");
     let mut watcher = watch(&topic);
@@ -97,6 +109,10 @@ fn w2_session_end_comes_before_the_delay() {
     assert_eq!(watcher.recv_message().text(), "at once");
     Connect::v5(&unique("w2")).expiry(1).will(will("at expiry")).open().cut();
     assert_eq!(watcher.recv_message().text(), "at expiry");
+    // The expiry that DISCONNECT states counts.
+    let client = Connect::v5(&unique("w2")).expiry(3600).will(will("as it left")).open();
+    client.disconnect_with(0x04, &[Prop::Long(id::SESSION_EXPIRY, 0)]);
+    assert_eq!(watcher.recv_message().text(), "as it left");
 }
 
 #[test]
