@@ -126,7 +126,10 @@ impl Core {
 impl Connection {
     /// Serves the client until its connection ends.
     pub(super) async fn run(&mut self) -> Close {
-        poll_fn(|cx| self.poll(cx)).await
+        let close = poll_fn(|cx| self.poll(cx)).await;
+        // Nobody polls it any more, and others may wait for the read that it is in.
+        self.core.feeder = None;
+        close
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Close> {

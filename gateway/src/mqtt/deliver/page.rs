@@ -98,8 +98,7 @@ impl Page {
     fn add(&mut self, batch: PageBatch) {
         let Ok(index) = u32::try_from(self.batches.len()) else { return };
         let mut records = batch.open.records();
-        loop {
-            let Some(place) = records.place(&batch.open) else { break };
+        while let Some(place) = records.place(&batch.open) {
             let Some(Ok(record)) = records.next() else { break };
             let offset = batch.base_offset + u64::from(record.offset_delta);
             let name = record.key.and_then(|key| std::str::from_utf8(key).ok());

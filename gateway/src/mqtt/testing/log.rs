@@ -11,6 +11,7 @@ use interflow_logstore::{
     ReadOutcome, StoredBatch,
 };
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 #[derive(Default)]
 struct Log {
@@ -33,6 +34,7 @@ pub(crate) struct FakeLog {
     logs: Mutex<HashMap<LogId, Log>>,
     holds: Mutex<bool>,
     read_error: Mutex<Option<ReadError>>,
+    holds_reads: watch::Sender<bool>,
 }
 
 impl FakeLog {
@@ -47,6 +49,11 @@ impl FakeLog {
     /// From now on reads fail so (or no longer do).
     pub(crate) fn fail_reads(&self, error: Option<ReadError>) {
         *self.read_error.lock() = error;
+    }
+
+    /// From now on reads wait (or no longer do).
+    pub(crate) fn hold_reads(&self, holds: bool) {
+        self.holds_reads.send_replace(holds);
     }
 
     /// Commits everything that waits.
@@ -142,6 +149,7 @@ impl LogClient for FakeLog {
     }
 
     async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {
+        let _ = self.holds_reads.subscribe().wait_for(|holds| !holds).await;
         match &*self.read_error.lock() {
             Some(ReadError::Damaged { to, .. }) if read.offset >= *to => {}
             Some(error) => return Err(error.clone()),

@@ -6,7 +6,10 @@ use interflow_logstore::LogId;
 use tokio::time::timeout;
 
 use super::super::MqttConfig;
-use super::super::codec::{Connect, QoS, RetainHandling, SubscriptionOptions, Version};
+use super::super::codec::client::encode_disconnect;
+use super::super::codec::{
+    Connect, Disconnect, QoS, Reason, RetainHandling, SubscriptionOptions, Version,
+};
 use super::super::testing::{Client, Got, Rig, SHARDS};
 use crate::records::BatchBuilder;
 
@@ -188,4 +191,31 @@ async fn who_looks_for_few_topics_alone_reads_only_what_may_have_them() {
     assert_eq!(client.payload().await, "x");
     assert_eq!(client.sync().await, []);
     assert_eq!(rig.broker.metrics.catch_up_records.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_away_in_the_middle_of_a_read_holds_up_nobody() {
+    let rig = Rig::new().await;
+    for id in ["goes", "stays"] {
+        let (mut client, _) = rig.resume(id).await;
+        client.subscribe("t", QoS::AtLeastOnce).await;
+        client.disconnect().await;
+    }
+    let mut publisher = rig.client("p").await;
+    publisher.publish("t", "x", QoS::AtLeastOnce).await;
+    publisher.next().await;
+    for tail in rig.broker.feed.tails.iter() {
+        tail.reached(tail.committed()).await;
+    }
+    rig.log.hold_reads(true);
+    let (mut goes, _) = rig.resume("goes").await;
+    assert_eq!(goes.sync().await, []);
+    // It doesn't close its side, so its connection lingers.
+    let leave = Disconnect::new(Reason::Success);
+    goes.send(|out| encode_disconnect(Version::V5, &leave, out).unwrap()).await;
+    rig.log.hold_reads(false);
+    let (mut stays, _) = rig.resume("stays").await;
+    let payload = timeout(Duration::from_secs(1), stays.payload()).await;
+    assert_eq!(payload.as_deref(), Ok("x"));
+    drop(goes);
 }
