@@ -34,6 +34,12 @@ impl Timers {
         self.due.lock().remove(&(at, session.key));
     }
 
+    /// How many are set.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.due.lock().len()
+    }
+
     /// Calls `each` with each session when it is due.
     pub(crate) async fn run(&self, each: impl Fn(&Arc<Session>)) {
         loop {

@@ -2,6 +2,7 @@
 
 mod bridge;
 mod catching_up;
+mod ending;
 mod handover;
 mod limits;
 mod publishing;
