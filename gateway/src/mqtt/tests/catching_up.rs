@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::super::MqttConfig;
 use super::super::codec::client::encode_disconnect;
 use super::super::codec::{
-    Connect, Disconnect, QoS, Reason, RetainHandling, SubscriptionOptions, Version,
+    AckKind, Connect, Disconnect, QoS, Reason, RetainHandling, SubscriptionOptions, Version,
 };
 use super::super::testing::{Client, Got, Rig, SHARDS};
 use crate::records::BatchBuilder;
@@ -161,7 +161,7 @@ async fn a_slow_session_falls_out_of_the_scan_and_loses_nothing() {
     for packet in held {
         let Got::Publish { id: Some(id), payload, .. } = packet else { panic!("{packet:?}") };
         got.push(std::str::from_utf8(&payload).unwrap().parse::<u32>().unwrap());
-        slow.ack(super::super::codec::AckKind::PubAck, id).await;
+        slow.ack(AckKind::PubAck, id).await;
     }
     for _ in 2..COUNT {
         got.push(slow.payload().await.parse::<u32>().unwrap());
@@ -218,4 +218,39 @@ async fn who_goes_away_in_the_middle_of_a_read_holds_up_nobody() {
     let payload = timeout(Duration::from_secs(1), stays.payload()).await;
     assert_eq!(payload.as_deref(), Ok("x"));
     drop(goes);
+}
+
+#[tokio::test]
+async fn a_filter_that_is_added_while_a_session_catches_up_is_matched_from_there_on() {
+    let rig = Rig::with(MqttConfig { max_pending_bytes: 1 << 10, ..MqttConfig::default() }).await;
+    let connect = Connect {
+        clean_start: false,
+        session_expiry_s: 1000,
+        receive_maximum: 1,
+        ..Connect::new(Version::V5, "c")
+    };
+    // Both in one log.
+    let other = (0..).map(|n| format!("b{n}")).find(|it| rig.log_of(it) == rig.log_of("a"));
+    let other = other.unwrap();
+    let (mut client, _) = rig.connect(&connect).await;
+    client.subscribe("a", QoS::AtLeastOnce).await;
+    client.disconnect().await;
+    let mut publisher = rig.client("p").await;
+    for (topic, count) in [("a", 50), (&other, 1)] {
+        for n in 0..count {
+            publisher.publish(topic, &format!("{topic} {n}"), QoS::AtLeastOnce).await;
+            publisher.next().await;
+        }
+    }
+    let (mut client, _) = rig.connect(&connect).await;
+    let Got::Publish { id: Some(id), .. } = client.next().await else { panic!() };
+    client.subscribe(&other, QoS::AtLeastOnce).await;
+    publisher.publish(&other, "new", QoS::AtLeastOnce).await;
+    publisher.next().await;
+    client.ack(AckKind::PubAck, id).await;
+    for n in 1..50 {
+        assert_eq!(client.payload().await, format!("a {n}"));
+    }
+    assert_eq!(client.payload().await, "new");
+    assert_eq!(client.sync().await, []);
 }

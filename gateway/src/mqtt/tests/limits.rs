@@ -176,7 +176,7 @@ async fn subscriptions_are_bounded_in_bytes() {
         reasons[0]
     }
     let mut granted = 0;
-    while ask(&mut client, &filter(granted)).await != Reason::QuotaExceeded {
+    while granted < 10 && ask(&mut client, &filter(granted)).await != Reason::QuotaExceeded {
         granted += 1;
     }
     assert_eq!(granted, 3);
