@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kafka_protocol::messages::ApiKey;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::io::poll_read_buf;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -29,7 +29,8 @@ use crate::net::{Peer, Stream};
 const MAX_UNSENT_BYTES: usize = 256 * 1024;
 /// A request above this takes its share of the budget before it is read to its end.
 pub(super) const FREE_BYTES: usize = 64 * 1024;
-/// At shutdown a connection has this long to answer what it has begun.
+/// At shutdown a connection has this long to answer what it has begun, and a client at any time to
+/// take the last bytes.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves a connection until it ends.
@@ -49,6 +50,7 @@ pub(in crate::kafka) async fn run(
         running: None,
         budget: Queue::default(),
         share: None,
+        share_since: now,
         principal: None,
         expects_token: false,
         is_closing: false,
@@ -65,8 +67,8 @@ pub(in crate::kafka) async fn run(
     };
     let end = poll_fn(|cx| connection.poll(cx)).await;
     tracing::debug!(peer = %connection.peer.address, %end, "a Kafka connection ended");
-    // The client may be gone already.
-    let _ = connection.stream.shutdown().await;
+    // The client may be gone already, or not take what is left to be sent.
+    let _ = timeout(FAREWELL, connection.stream.shutdown()).await;
 }
 
 /// Why a connection ends.
@@ -78,6 +80,8 @@ pub(super) enum End {
     Answered,
     #[error("nothing moved for too long")]
     Idle,
+    #[error("a request arrives too slowly for the memory that it holds")]
+    Slow,
     #[error("the stream failed: {0}")]
     Stream(#[from] std::io::Error),
     #[error("{0}")]
@@ -119,6 +123,8 @@ pub(super) struct Connection {
     pub(super) budget: Queue,
     /// Memory for the request that arrives now.
     pub(super) share: Option<Share>,
+    /// Since when it is there and the client is not held up.
+    pub(super) share_since: Instant,
     pub(super) principal: Option<Principal>,
     /// The next frame is a SASL token without a header.
     pub(super) expects_token: bool,
@@ -326,35 +332,6 @@ impl Connection {
                 Ok(true)
             }
             Poll::Ready(Err(error)) => Err(error.into()),
-        }
-    }
-
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<Poll<End>, End> {
-        loop {
-            let is_busy = self.running.is_some() || !self.pendings.is_empty();
-            let is_stalled = !is_busy && !self.is_closing && self.frames.is_partial();
-            let allowed = if is_stalled {
-                self.idle.min(Duration::from_millis(self.broker.config.request_stall_ms))
-            } else {
-                self.idle
-            };
-            let deadline = self.moved_at + allowed;
-            // Moved on lazily when it fires; at once only where it would fire too late.
-            if deadline < self.timer.deadline() {
-                self.timer.as_mut().reset(deadline);
-            }
-            if self.timer.as_mut().poll(cx).is_pending() {
-                return Ok(Poll::Pending);
-            }
-            let now = Instant::now();
-            if now >= deadline {
-                let waits_for_us = is_busy && self.outbox.is_empty() && !self.is_shut_down;
-                if !waits_for_us {
-                    return Ok(Poll::Ready(End::Idle));
-                }
-                self.moved_at = now;
-            }
-            self.timer.as_mut().reset(self.moved_at + allowed);
         }
     }
 }

@@ -43,6 +43,7 @@ impl Connection {
                 if self.share.is_none() {
                     return Err(End::Closed);
                 }
+                self.share_since = Instant::now();
                 moved = true;
             }
             if !is_whole {

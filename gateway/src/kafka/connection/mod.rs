@@ -13,6 +13,7 @@ mod driver;
 mod frames;
 mod intake;
 mod outbox;
+mod patience;
 mod pending;
 #[cfg(test)]
 mod tests;

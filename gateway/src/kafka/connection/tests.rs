@@ -255,6 +255,32 @@ async fn a_request_that_stops_arriving_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_trickles_doesnt_keep_memory_from_others() {
+    // Memory for one large request, and a client that is never silent long enough to be stalled.
+    let config =
+        KafkaConfig { request_stall_ms: 5_000, queued_max_request_bytes: 1 << 20, ..config() };
+    let bench = Bench::with(config, false).await;
+    let mut slow = bench.connect();
+    let mut head = vec![0; 48 << 10];
+    head[..4].copy_from_slice(&(1i32 << 20).to_be_bytes());
+    slow.stream.write_all(&head).await.expect("sent");
+    let sent_at = tokio::time::Instant::now();
+    let trickling = tokio::spawn(async move {
+        for _ in 0..100 {
+            if slow.stream.write_all(&[0]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        sent_at.elapsed().as_secs()
+    });
+    let given_up = trickling.await.expect("ends");
+    assert!((21..=23).contains(&given_up), "5 s, and 16 s for 1 MiB: {given_up}");
+    let mut other = bench.connect();
+    other.ask(9, &metadata(&["t"])).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_waiting_fetch_is_not_idle() {
     let bench =
         Bench::with(KafkaConfig { connections_max_idle_ms: 1_000, ..config() }, false).await;
