@@ -18,7 +18,7 @@ const WS_MARGIN_BYTES: usize = 64 << 10;
 pub(super) struct Listeners {
     pub(super) mqtt: Vec<Bound>,
     pub(super) kafka: Vec<Bound>,
-    pub(super) admin: Vec<tokio::net::TcpListener>,
+    pub(super) admin: Bound,
     pub(super) tls: Option<Arc<Tls>>,
     /// The CA of `--dev-tls`.
     pub(super) ca: Option<PathBuf>,
@@ -53,7 +53,7 @@ fn hosts(config: &Config) -> anyhow::Result<Vec<IpAddr>> {
 /// # Errors
 /// A port in use or not allowed, with the flag that chooses another; certificates that can't be
 /// read.
-pub(super) async fn bind(config: &Config) -> anyhow::Result<Listeners> {
+pub(super) fn bind(config: &Config) -> anyhow::Result<Listeners> {
     let (tls, ca) = certificates(config)?;
     let hosts = hosts(config)?;
     let net = &config.net;
@@ -61,7 +61,7 @@ pub(super) async fn bind(config: &Config) -> anyhow::Result<Listeners> {
         max_connections: net.max_connections,
         max_per_address: net.max_connections_per_address,
     };
-    let bind = |name: &str, port: u16, transport: TransportSpec| {
+    let bind_on = |hosts: &[IpAddr], name: &str, port: u16, transport: TransportSpec| {
         let addresses = hosts.iter().map(|host| SocketAddr::new(*host, port)).collect();
         let spec = ListenerSpec { name: name.into(), addresses, transport, limits };
         Bound::bind(spec).map_err(|error| {
@@ -69,6 +69,8 @@ pub(super) async fn bind(config: &Config) -> anyhow::Result<Listeners> {
                 .context(format!("choose another port with --{name}-port, or 0 for any"))
         })
     };
+    let bind =
+        |name: &str, port: u16, transport: TransportSpec| bind_on(&hosts, name, port, transport);
     let web = || WebSocketOptions {
         path: net.ws_path.as_str().into(),
         allowed_origins: (!net.ws_allowed_origins.is_empty())
@@ -87,31 +89,9 @@ pub(super) async fn bind(config: &Config) -> anyhow::Result<Listeners> {
         mqtt.push(bind("quic", ports.quic, TransportSpec::Quic(tls.clone()))?);
         kafka.push(bind("kafkas", ports.kafkas, TransportSpec::Tls(tls.clone()))?);
     }
-    let admin = bind_admin(ports.admin).await?;
+    // Never open to others: it has no users of its own.
+    let admin = bind_on(&loopback(), "admin", ports.admin, TransportSpec::Tcp)?;
     Ok(Listeners { mqtt, kafka, admin, tls, ca })
-}
-
-/// The admin port is never open to others: it has no users of its own.
-async fn bind_admin(port: u16) -> anyhow::Result<Vec<tokio::net::TcpListener>> {
-    let mut sockets: Vec<tokio::net::TcpListener> = Vec::new();
-    for host in loopback() {
-        let port = match sockets.first() {
-            Some(first) => first.local_addr()?.port(),
-            None => port,
-        };
-        match tokio::net::TcpListener::bind((host, port)).await {
-            Ok(socket) => sockets.push(socket),
-            Err(error) if host.is_ipv6() && !sockets.is_empty() => {
-                tracing::info!(%error, "the admin listener is on IPv4 only");
-            }
-            Err(error) => {
-                return Err(error).with_context(|| {
-                    format!("listener admin: cannot listen on TCP {host}:{port}; choose another port with --admin-port, or 0 for any")
-                });
-            }
-        }
-    }
-    Ok(sockets)
 }
 
 fn certificates(config: &Config) -> anyhow::Result<(Option<Arc<Tls>>, Option<PathBuf>)> {

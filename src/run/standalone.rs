@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
-use interflow_gateway::admin::{Admin, Health, router};
+use interflow_gateway::admin::{Admin, AdminHandler, Health};
 use interflow_gateway::auth::Users;
 use interflow_gateway::kafka::{self, Endpoint};
 use interflow_gateway::mqtt::{self, Broker, MqttMetrics, SystemWallClock};
@@ -81,7 +81,7 @@ impl Standalone {
     /// # Errors
     /// What is wrong, with the flag that cures it.
     pub async fn start(config: Arc<Config>, disks: Disks) -> anyhow::Result<Self> {
-        let listeners = listen::bind(&config).await?;
+        let listeners = listen::bind(&config)?;
         let (closing, ending) = (CancellationToken::new(), CancellationToken::new());
         let (connections, background) = (TaskTracker::new(), TaskTracker::new());
 
@@ -186,17 +186,7 @@ impl Standalone {
         for bound in listeners.kafka {
             self.serve_one(bound, kafka.clone());
         }
-        let routes = router(admin);
-        for socket in listeners.admin {
-            self.addresses.entry("admin".to_owned()).or_default().push(socket.local_addr()?);
-            let (routes, closing) = (routes.clone(), self.closing.clone());
-            self.background.spawn(async move {
-                let stop = closing.cancelled_owned();
-                if let Err(error) = axum::serve(socket, routes).with_graceful_shutdown(stop).await {
-                    tracing::error!(%error, "the admin listener ended");
-                }
-            });
-        }
+        self.serve_one(listeners.admin, Arc::new(AdminHandler::new(admin)));
         Ok(())
     }
 

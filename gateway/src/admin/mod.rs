@@ -10,6 +10,10 @@
 
 mod logs;
 mod routes;
+mod serve;
+#[cfg(test)]
+mod tests;
 
 pub use logs::{LogReport, SegmentReport};
-pub use routes::{Admin, Health, router};
+pub use routes::{Admin, Health};
+pub use serve::AdminHandler;

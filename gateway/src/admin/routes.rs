@@ -43,7 +43,7 @@ pub struct Admin {
 }
 
 /// All routes, over `admin`.
-pub fn router(admin: Arc<Admin>) -> Router {
+pub(super) fn router(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
