@@ -31,8 +31,15 @@ const STREAM_REFUSED: VarInt = VarInt::from_u32(0x83);
 /// How long to wait until the peer has the last bytes.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// With so many handshakes under way, addresses must prove themselves first.
-const RETRY_ABOVE: usize = 256;
+/// With so many handshakes under way, addresses must prove themselves first: a handshake that was
+/// begun with a forged address holds some 40 KiB until it is given up.
+const RETRY_ABOVE: usize = 64;
+
+/// First packets that wait to be looked at, and the bytes that may follow them meanwhile, of one
+/// and of all: they are taken at once, so few wait.
+const MAX_INCOMING: usize = 1024;
+const INCOMING_BUFFER: u64 = 16 << 10;
+const INCOMING_BUFFERS: u64 = 4 << 20;
 
 /// Streams that a peer may have open: clients open several at once (Q2).
 const MAX_BIDIRECTIONAL: u32 = 16;
@@ -58,7 +65,11 @@ pub(crate) fn server_config(crypto: Arc<QuicServerConfig>) -> quinn::ServerConfi
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(IDLE_TIMEOUT.into()));
     let mut config = quinn::ServerConfig::with_crypto(crypto);
-    config.transport_config(Arc::new(transport));
+    config
+        .transport_config(Arc::new(transport))
+        .max_incoming(MAX_INCOMING)
+        .incoming_buffer_size(INCOMING_BUFFER)
+        .incoming_buffer_size_total(INCOMING_BUFFERS);
     config
 }
 

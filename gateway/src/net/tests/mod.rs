@@ -1,6 +1,7 @@
 //! Real sockets on ports that the system chooses: one echo handler, every transport.
 
 mod quic;
+mod slow;
 mod tcp;
 mod tls;
 mod websocket;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn quic_client(client: rustls::ClientConfig) -> quinn::Endpoint {
+pub(super) fn quic_client(client: rustls::ClientConfig) -> quinn::Endpoint {
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(client).unwrap();
     let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(crypto)));
