@@ -1,26 +1,31 @@
-"""Garbage, truncated and oversized input for each listener, from a seed."""
+"""Garbage, truncated and oversized bytes for each listener, from a seed."""
 
-import asyncio
-import contextlib
-import random
-import socket
-import ssl
 import struct
-import time
 
-from aioquic.asyncio import connect as quic_connect
-from aioquic.quic.configuration import QuicConfiguration
-
-import kafka_clients
-import mqtt_clients
 from mqtt_clients import _field
 
-LISTENERS = ["mqtt", "mqtts", "ws", "wss", "kafka", "kafkas", "admin", "quic"]
 UPGRADE = (
     b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Protocol: mqtt\r\n\r\n"
 )
+# The largest sizes that each protocol can claim, and the largest that are taken.
+CLAIMS = {
+    "mqtt": [b"\x30\xff\xff\xff\x7f", b"\x10\xff\xff\xff\x7f", b"\x10\xfb\xff\x3f"],
+    "ws": [b"\x82\xff" + b"\x7f" + b"\xff" * 7 + b"\0\0\0\0", b"\x82\xff" + (1 << 20).to_bytes(8, "big") + b"\0\0\0\0"],
+    "kafka": [b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\x05\0\0\0\0\0\0\x09"],
+    "admin": [
+        b"POST /v1/users HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551615\r\n\r\n",
+        b"POST /v1/users HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+        b"GET /" + b"x" * 100_000,
+        b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 20_000,
+    ],
+}
+
+
+def protocol(listener):
+    """What a listener speaks, whatever lies below."""
+    return {"mqtts": "mqtt", "quic": "mqtt", "wss": "ws", "kafkas": "kafka"}.get(listener, listener)
 
 
 def varint(value):
@@ -32,14 +37,18 @@ def varint(value):
             return out
 
 
+def connect_packet(version, client):
+    name = "MQIsdp" if version == 3 else "MQTT"
+    props = b"\0" if version == 5 else b""
+    body = _field(name) + bytes([version, 2]) + b"\0\x3c" + props + _field(client)
+    return b"\x10" + varint(len(body)) + body
+
+
 def mqtt_packets(rng):
     """Well-formed packets to cut and to twist."""
     version = rng.choice([3, 4, 5])
     props = b"\0" if version == 5 else b""
-    name = "MQIsdp" if version == 3 else "MQTT"
-    client = f"hostile-{rng.randrange(1 << 30)}"
-    body = _field(name) + bytes([version, 2]) + b"\0\x3c" + props + _field(client)
-    yield b"\x10" + varint(len(body)) + body
+    yield connect_packet(version, f"hostile-{rng.randrange(1 << 30)}")
     topic = _field(f"hostile/{rng.randrange(100)}")
     for first, body in [
         (0x32, topic + b"\0\x01" + props + rng.randbytes(rng.randrange(200))),
@@ -62,6 +71,19 @@ def kafka_requests(rng):
         yield struct.pack(">i", len(header) + len(body)) + header + body
 
 
+def http_requests(rng):
+    """Requests of the admin port, of served and of unknown paths."""
+    for _ in range(3):
+        body = rng.choice([b"", b"{}", b'{"name":"' + b"x" * rng.randrange(20_000) + b'"}', rng.randbytes(300)])
+        method = rng.choice([b"GET", b"POST", b"PUT", b"\xff", b"CONNECT"])
+        path = rng.choice([b"/metrics", b"/healthz", b"/v1/users", b"/v1/users/remove", b"/v1/topics/%ff/logs", b"//"])
+        length = b"Content-Length: %d\r\n" % len(body)
+        yield method + b" " + path + b" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + length + b"\r\n" + body
+
+
+PACKETS = {"mqtt": mqtt_packets, "ws": mqtt_packets, "kafka": kafka_requests, "admin": http_requests}
+
+
 def twisted(rng, data):
     """One of: as it is, cut, a few bytes changed, a length changed, garbage behind."""
     data = bytearray(data)
@@ -78,90 +100,26 @@ def twisted(rng, data):
     return bytes(data)
 
 
+def ws_frames(rng, data):
+    """A masked frame, or several, of this and that kind."""
+    frames, first = b"", rng.choice([0x82, 0x82, 0x82, 0x81, 0x02, 0xFF, 0x89])
+    while data:
+        piece = data[: rng.choice([1, 100, 60_000])] if len(frames) < 2000 else data[:60_000]
+        data = data[len(piece) :]
+        frames += bytes([first, 0xFE]) + struct.pack(">H", len(piece)) + b"\0\0\0\0" + piece
+    return frames
+
+
 def attack(rng, listener):
     """The bytes of one connection."""
-    kind = rng.randrange(4)
+    spoken, kind = protocol(listener), rng.randrange(4)
     if kind == 0:
-        return rng.randbytes(rng.randrange(1, 5000))
+        return (UPGRADE if spoken == "ws" and rng.randrange(2) else b"") + rng.randbytes(rng.randrange(1, 5000))
     if kind == 1:
-        # The largest sizes that can be claimed, with a little of what they promise.
-        claim = {"kafka": b"\x7f\xff\xff\xff", "mqtt": b"\x30\xff\xff\xff\x7f"}
-        return rng.choice(list(claim.values())) + rng.randbytes(rng.randrange(2000))
-    packets = kafka_requests(rng) if listener.startswith("kafka") else mqtt_packets(rng)
-    data = b"".join(twisted(rng, packet) for packet in packets)
-    if listener.startswith("ws"):
-        frame = bytes([rng.choice([0x82, 0x82, 0x82, 0x81, 0x02, 0xFF]), 0xFE]) + struct.pack(">H", len(data) & 0xFFFF)
-        return UPGRADE + frame + b"\0\0\0\0" + data
-    return data
-
-
-def tls_context(broker):
-    context = ssl.create_default_context(cafile=broker.ca)
-    return context
-
-
-async def quic_strike(broker, rng):
-    """A handshake as it should be, and an attack on the stream, or on several."""
-    configuration = QuicConfiguration(is_client=True, alpn_protocols=["mqtt"])
-    configuration.load_verify_locations(broker.ca)
-    configuration.server_name = "localhost"
-    with contextlib.suppress(ConnectionError, OSError):
-        async with quic_connect("127.0.0.1", broker.port("quic"), configuration=configuration) as connection:
-            for _ in range(rng.randrange(1, 3)):
-                reader, writer = await connection.create_stream()
-                writer.write(attack(rng, "quic"))
-                if rng.randrange(2):
-                    writer.write_eof()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(reader.read(1000), 0.05)
-
-
-def strike(broker, listener, rng):
-    """One connection: sends an attack, reads for a moment, leaves."""
-    if listener == "quic" and rng.randrange(2):
-        asyncio.run(quic_strike(broker, rng))
-        return
-    if listener == "quic":
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-            # Datagrams that look like Initial packets as often as not.
-            head = rng.choice([b"", b"\xc3\0\0\0\x01\x08" + rng.randbytes(8), b"\xff\xff\xff\xff\xff"])
-            udp.sendto((head + rng.randbytes(1300))[:1200], ("127.0.0.1", broker.port("quic")))
-        return
-    with contextlib.suppress(OSError, ssl.SSLError):
-        with socket.create_connection(("127.0.0.1", broker.port(listener)), timeout=5) as tcp:
-            secure = listener in ("mqtts", "wss", "kafkas") and rng.randrange(4) > 0
-            stream = tls_context(broker).wrap_socket(tcp, server_hostname="localhost") if secure else tcp
-            stream.sendall(attack(rng, listener))
-            if rng.randrange(2):
-                # Half of them say that nothing more comes, and see how it is answered.
-                if not secure:
-                    stream.shutdown(socket.SHUT_WR)
-                stream.settimeout(0.05)
-                while stream.recv(65536):
-                    pass
-
-
-def probe(client, topic):
-    """Seconds of one QoS 1 publish of a client that behaves."""
-    started = time.monotonic()
-    client.publish(topic, "probe", 1).wait_for_publish(30)
-    return time.monotonic() - started
-
-
-def percentile(values, share):
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
-
-
-def still_serves(broker, topic):
-    """Every listener does its work for a client that behaves."""
-    for kind in ["paho-311", "paho-5-tls", "paho-5-ws", "mqttjs-wss", "quic"]:
-        with mqtt_clients.subscribe(kind, broker, topic) as receive:
-            mqtt_clients.publish(kind, broker, topic, kind, 1)
-            assert receive() == (topic, kind)
-    for kind in ["confluent", "confluent-tls"]:
-        kafka_clients.produce(kind, broker, "hostile", "key", kind)
-    assert kafka_clients.consume("confluent", broker, "hostile", "key", 2) == ["confluent", "confluent-tls"]
-
-
-def seeded(number):
-    return random.Random(number)
+        # A size with a little of what it promises.
+        claim = rng.choice(CLAIMS[spoken])
+        return (UPGRADE if spoken == "ws" else b"") + claim + rng.randbytes(rng.randrange(2000))
+    if spoken == "ws" and rng.randrange(4) == 0:
+        return twisted(rng, UPGRADE)
+    data = b"".join(twisted(rng, packet) for packet in PACKETS[spoken](rng))
+    return UPGRADE + ws_frames(rng, data) if spoken == "ws" else data
