@@ -85,6 +85,12 @@ pub trait DiskFile: Send + Sync {
     /// [`DiskFile::read_at`] if it can be done without waiting for the device; else `None`.
     fn try_read_at(&self, into: &mut [u8], position: u64) -> io::Result<Option<usize>>;
 
+    /// Says that these bytes will be read soon: what can be fetched without waiting for it may be.
+    /// A hint, so it never fails.
+    fn will_read(&self, position: u64, len: u64) {
+        let _ = (position, len);
+    }
+
     /// Makes every byte durable that was written, by anyone, before the call (`fdatasync`).
     ///
     /// # Errors

@@ -2,11 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{Disk, DiskFile, FolderLock, Space, slices};
@@ -196,6 +197,18 @@ impl DiskFile for RealFile {
             Ok(n) if n == wanted => Ok(Some(n)),
             Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    fn will_read(&self, mut position: u64, mut len: u64) {
+        // One call fetches no more than this, whatever it is asked for.
+        const MAX_ADVICE: u64 = 128 << 10;
+        while let Some(some) = NonZeroU64::new(len.min(MAX_ADVICE)) {
+            if rustix::fs::fadvise(&self.0, position, Some(some), Advice::WillNeed).is_err() {
+                return;
+            }
+            position = position.saturating_add(some.get());
+            len -= some.get();
         }
     }
 

@@ -64,7 +64,9 @@ struct State {
     life: u64,
     capacity: Option<u64>,
     no_sync: bool,
-    cold: bool,
+    /// Pages that a disk without a cache has been asked for; `None` while everything is cached.
+    cached: Option<BTreeSet<(InodeId, u64)>>,
+    reads: u64,
     writes_until_failure: Option<u64>,
     syncs_until_failure: Option<u64>,
     folder_syncs_until_failure: Option<u64>,
@@ -130,9 +132,15 @@ impl FaultDisk {
         self.state.lock().no_sync = no_sync;
     }
 
-    /// Whether reads that must not wait find nothing cached.
+    /// With `true` nothing of what the files hold is cached any more: reads that must not wait
+    /// find only pages that were read, or asked for, since. With `false` everything is cached.
     pub fn set_cold(&self, cold: bool) {
-        self.state.lock().cold = cold;
+        self.state.lock().cached = cold.then(BTreeSet::new);
+    }
+
+    /// Reads that were ready to wait, so far.
+    pub fn reads(&self) -> u64 {
+        self.state.lock().reads
     }
 
     /// The size of the disk in bytes; `None` is without bounds.
@@ -233,6 +241,12 @@ impl State {
             .sum()
     }
 
+    fn cache(&mut self, id: InodeId, position: u64, len: u64) {
+        if let Some(cached) = &mut self.cached {
+            cached.extend(pages(position, len).map(|page| (id, page)));
+        }
+    }
+
     fn change(&mut self, change: FolderChange) {
         change.apply(&mut self.names);
         self.folder_changes.push(change);
@@ -280,6 +294,12 @@ fn is_due(countdown: &mut Option<u64>) -> bool {
         }
         None => false,
     }
+}
+
+/// The pages that these bytes touch.
+fn pages(position: u64, len: u64) -> impl Iterator<Item = u64> {
+    const PAGE: u64 = 4096;
+    position / PAGE..position.saturating_add(len).div_ceil(PAGE)
 }
 
 fn dead() -> io::Error {
@@ -422,12 +442,24 @@ impl DiskFile for FaultFile {
         if let Some(act) = act {
             act();
         }
-        self.state()?.inode(self.inode)?.read(into, position)
+        let mut state = self.state()?;
+        state.reads += 1;
+        let n = state.inode(self.inode)?.read(into, position)?;
+        state.cache(self.inode, position, into.len() as u64);
+        Ok(n)
+    }
+
+    fn will_read(&self, position: u64, len: u64) {
+        if let Ok(mut state) = self.state() {
+            state.cache(self.inode, position, len);
+        }
     }
 
     fn try_read_at(&self, into: &mut [u8], position: u64) -> io::Result<Option<usize>> {
         let state = self.state()?;
-        if state.cold {
+        if let Some(cached) = &state.cached
+            && !pages(position, into.len() as u64).all(|page| cached.contains(&(self.inode, page)))
+        {
             return Ok(None);
         }
         state.inode(self.inode)?.read(into, position).map(Some)
