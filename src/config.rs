@@ -177,6 +177,9 @@ pub struct Storage {
     pub min_free_bytes: u64,
     /// … or less than this share of the disk, in percent.
     pub min_free_percent: u64,
+    /// Bytes a second that rewriting may write: it frees extents that are mostly dead and puts
+    /// interleaved ones in order. While appends wait for the disk, a quarter of it.
+    pub rewrite_bytes_per_second: u64,
     /// How often retention is looked at, in seconds.
     pub retention_interval_s: u64,
     /// Partitions of the topic that MQTT messages go to, when it is created.
@@ -194,6 +197,7 @@ impl Default for Storage {
             tail_cache_bytes: 64 << 20,
             min_free_bytes: 1 << 30,
             min_free_percent: 5,
+            rewrite_bytes_per_second: 32 << 20,
             retention_interval_s: 30,
             mqtt_partitions: 8,
             meta_cache_bytes: 8 << 20,

@@ -291,6 +291,7 @@ async fn open_stores(
             tail_cache_bytes: storage.tail_cache_bytes,
             min_free_bytes: storage.min_free_bytes,
             min_free_percent: storage.min_free_percent,
+            rewrite_bytes_per_second: storage.rewrite_bytes_per_second,
             ..store::Options::default()
         };
         let space = disks.journal.space()?.total;

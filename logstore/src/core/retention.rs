@@ -1,5 +1,7 @@
 //! Which segments may go.
 
+use std::time::Duration;
+
 use interflow_meta::Offset;
 
 use super::chain::Chain;
@@ -43,6 +45,27 @@ pub(crate) fn removable(
     start
 }
 
+/// How long the log's segments are likely to be kept after their newest record: as long as the
+/// policy says, or, where it bounds bytes, until as many have come since, at the rate of those
+/// that are there; `Duration::MAX` for ever.
+pub(crate) fn expected_life(
+    chain: &Chain,
+    open_bytes: u64,
+    policy: &RetentionPolicy,
+    now_ms: i64,
+) -> Duration {
+    let by_size = || {
+        let oldest = chain.closed().next()?;
+        let since = chain.closed().skip(1).map(|segment| segment.bytes);
+        let since = since.fold(open_bytes, u64::saturating_add);
+        let age_ms = u128::try_from(now_ms.saturating_sub(oldest.newest_ms)).ok()?;
+        let ms = age_ms.saturating_mul(policy.max_bytes?.into()).checked_div(since.into())?;
+        u64::try_from(ms).ok()
+    };
+    let ms = [policy.max_age_ms, by_size()].into_iter().flatten().min();
+    ms.map_or(Duration::MAX, Duration::from_millis)
+}
+
 #[cfg(test)]
 mod tests {
     use interflow_meta::Epoch;
@@ -51,8 +74,11 @@ mod tests {
     use super::super::chain::{Closed, Open};
     use super::*;
 
-    /// Ten offsets a segment; `(bytes, newest_ms)` of each closed one.
-    fn chain(closed: &[(u64, i64)]) -> Chain {
+    /// `(bytes, newest_ms)` of each closed one.
+    type Segments<'a> = &'a [(u64, i64)];
+
+    /// Ten offsets a segment.
+    fn chain(closed: Segments<'_>) -> Chain {
         let segments: Vec<Closed> = (0u32..)
             .zip(closed)
             .map(|(n, (bytes, newest_ms))| Closed {
@@ -101,6 +127,26 @@ mod tests {
         assert_eq!(removable(&chain, 0, 9, &policy(None, None), 0), None);
         assert_eq!(removable(&chain, 0, 10, &policy(None, None), 0), Some(10));
         assert_eq!(removable(&chain, 0, 25, &policy(None, None), 0), Some(20));
+    }
+
+    #[test]
+    fn segments_are_kept_for_their_age_or_until_enough_has_come_since() {
+        let forever = u64::MAX;
+        let cases: [(&str, Segments<'_>, u64, RetentionPolicy, u64); 7] = [
+            ("for ever", &[(10, 0)], 10, policy(None, None), forever),
+            ("by age", &[(10, 0)], 10, policy(Some(500), None), 500),
+            ("20 bytes a second", &[(7, 0), (10, 500)], 10, policy(None, Some(60)), 3000),
+            ("what comes first", &[(7, 0), (10, 500)], 10, policy(Some(500), Some(60)), 500),
+            ("nothing has come since", &[(7, 0)], 0, policy(Some(500), Some(60)), 500),
+            ("nothing is closed", &[], 90, policy(None, Some(60)), forever),
+            ("a record of tomorrow", &[(7, 5000)], 9, policy(None, Some(60)), forever),
+        ];
+        for (name, closed, open_bytes, policy, expected) in cases {
+            let life = expected_life(&chain(closed), open_bytes, &policy, 1000);
+            let expected =
+                if expected == forever { Duration::MAX } else { Duration::from_millis(expected) };
+            assert_eq!(life, expected, "{name}");
+        }
     }
 
     proptest! {

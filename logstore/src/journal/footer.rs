@@ -13,7 +13,7 @@ use std::ops::Range;
 use crate::store::{Position, SegmentId};
 use crate::{Epoch, LogId, Offset};
 
-use super::entries::{IndexEntry, RunIndex};
+use super::entries::{IndexEntry, RunIndex, SEEK_BYTES};
 use super::format::Reader;
 use super::{ExtentId, ExtentKey};
 
@@ -66,6 +66,8 @@ pub(crate) struct RunSummary {
     /// The run's last entry that takes no offset.
     pub(crate) snapshot: Option<IndexEntry>,
     pub(crate) block: BlockRef,
+    /// What reading the run costs, see [`RunIndex::scan_bytes`]; filled in with the footer.
+    pub(crate) scan_bytes: u64,
     /// Offsets that were found to be lost when the extent was closed.
     pub(crate) damaged: Vec<Range<Offset>>,
 }
@@ -92,6 +94,11 @@ impl Default for RunStats {
 }
 
 impl RunStats {
+    /// What reading the run costs where its entries lie side by side.
+    pub(crate) fn least_scan_bytes(&self) -> u64 {
+        self.disk_bytes.saturating_add(u64::from(SEEK_BYTES))
+    }
+
     /// Counts offsets in that are lost.
     pub(crate) fn cover(&mut self, lost: &IndexEntry) {
         self.first = self.first.min(lost.offset);
@@ -114,7 +121,8 @@ impl RunStats {
     }
 }
 
-/// The bytes of a footer that stands at `end`. The block references of `runs` are filled in.
+/// The bytes of a footer that stands at `end`. The block references and costs of `runs`
+/// are filled in.
 pub(crate) fn encode(
     key: ExtentKey,
     end: u32,
@@ -132,11 +140,14 @@ pub(crate) fn encode(
             len: u32::try_from(block.len()).unwrap_or(0),
             crc: crc32c::crc32c_append(key.salt, &block),
         };
+        summary.scan_bytes = index.scan_bytes();
         out.extend_from_slice(&block);
     }
     let summary_at = out.len();
     put_list(&mut out, replaces, |out, id| out.extend_from_slice(&id.0.to_le_bytes()));
     put_list(&mut out, runs, |out, (run, _)| run.encode(out));
+    // Behind everything that the first version knew, which doesn't look further.
+    put_list(&mut out, runs, |out, (run, _)| out.extend_from_slice(&run.scan_bytes.to_le_bytes()));
     let summary = out.get(summary_at..).unwrap_or_default();
     let mark = Mark {
         end,
@@ -220,7 +231,12 @@ impl Mark {
         (crc32c::crc32c_append(key.salt, bytes) == self.summary_crc).then_some(())?;
         let mut reader = Reader(bytes);
         let replaces = list(&mut reader, 4, |reader| reader.u32().map(ExtentId))?;
-        let runs = list(&mut reader, 77, RunSummary::decode)?;
+        let mut runs = list(&mut reader, 77, RunSummary::decode)?;
+        // The first version counted no costs: such runs pass for well placed.
+        let costs = list(&mut reader, 8, |reader| reader.u64()).unwrap_or_default();
+        for (run, cost) in runs.iter_mut().zip(costs) {
+            run.scan_bytes = cost;
+        }
         Some(Summary { replaces, runs })
     }
 }
@@ -271,7 +287,8 @@ impl RunSummary {
             if reader.u8()? & HAS_SNAPSHOT != 0 { Some(IndexEntry::decode(reader)?) } else { None };
         list(reader, 8, |reader| reader.u64())?;
         let damaged = list(reader, 16, |reader| Some(reader.u64()?..reader.u64()?))?;
-        Some(Self { id, stats, snapshot, block, damaged })
+        let scan_bytes = stats.least_scan_bytes();
+        Some(Self { id, stats, snapshot, block, scan_bytes, damaged })
     }
 }
 
@@ -305,6 +322,7 @@ mod tests {
             stats,
             snapshot: Some(entry(10, EntryKind::Snapshot, 0)),
             block: BlockRef::default(),
+            scan_bytes: 0,
             damaged: vec![3..7, 9..10],
         };
         let mut runs = [(run, &index)];
@@ -317,10 +335,19 @@ mod tests {
         let summary = mark.summary(KEY, part).unwrap();
         assert_eq!(summary.replaces, [ExtentId(1)]);
         assert_eq!(summary.runs, [runs[0].0.clone()]);
+        assert_eq!(summary.runs[0].scan_bytes, index.scan_bytes());
         let block = summary.runs[0].block;
         let at = (block.at - 1024) as usize;
         let part = &bytes[at..at + block.len as usize];
         assert_eq!(block.index(KEY, part).unwrap().entries(), index.entries());
+
+        // What the first version wrote ends before the costs.
+        let at = (mark.summary_at - 1024) as usize;
+        let old = &bytes[at..at + mark.summary_len as usize - 12];
+        let old_mark = Mark { summary_crc: crc32c::crc32c_append(KEY.salt, old), ..mark };
+        let old = old_mark.summary(KEY, old).unwrap();
+        assert_eq!(old.runs[0].scan_bytes, stats.least_scan_bytes());
+        assert_eq!(old.runs[0].stats, stats);
 
         for bit in 0..MARK * 8 {
             let mut bad = bytes[..MARK].to_vec();

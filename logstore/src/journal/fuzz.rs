@@ -97,6 +97,7 @@ pub fn journal_seeds() -> Vec<Vec<u8>> {
         stats,
         snapshot: index.entries().first().copied(),
         block: BlockRef { at: 0, len: 0, crc: 0 },
+        scan_bytes: 0,
         damaged: std::iter::once(3..5).collect(),
     };
     let footer =

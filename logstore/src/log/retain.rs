@@ -1,6 +1,7 @@
 //! Retention: segments that may go are taken out of the chain in meta, then off the disk.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use interflow_meta::{Epoch, LogId, Offset};
 
@@ -9,11 +10,12 @@ use super::registry::newest_ms;
 use super::service::Inner;
 use super::state::{Log, Ready, SharedLog, Writer, segment};
 use crate::LogError;
-use crate::core::retention::{RetentionPolicy, removable};
+use crate::core::retention::{RetentionPolicy, expected_life, removable};
 
 /// What a look at a log found to do.
-#[derive(Default)]
 struct Plan {
+    /// How long its segments are likely to be kept.
+    life: Duration,
     /// The log is to begin here.
     start: Option<Offset>,
     /// The open segment has had its time, or segments can go only when the next one was opened.
@@ -56,6 +58,7 @@ pub(super) async fn retain(inner: &Arc<Inner>, log: &SharedLog) -> Result<(), Lo
     let Some(plan) = log.state.lock().ready().map(|ready| ready.plan_retention(inner)) else {
         return Ok(());
     };
+    inner.store.expect_life(log.id, Some(plan.life));
     if let Some(start) = plan.start {
         trim(inner, log, start).await?;
     }
@@ -134,7 +137,9 @@ impl Ready {
         let waits_for_a_snapshot = !self.superseded.is_empty()
             && matches!(self.writer, Writer::Recovered(_))
             && !self.producers_are_in_the_open_segment(inner);
+        let life = expected_life(&self.chain, self.open_bytes(), &policy, now_ms);
         Plan {
+            life,
             start,
             is_to_roll: waits_for_a_snapshot || self.open_is_older_than(policy.max_age_ms, now_ms),
         }

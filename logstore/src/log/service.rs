@@ -343,6 +343,7 @@ impl Inner {
         epochs.sort_unstable();
         epochs.dedup();
         retain::drop_all(self, log.id, &epochs);
+        self.store.expect_life(log.id, None);
     }
 }
 

@@ -16,12 +16,14 @@ use crate::journal::entries::{IndexEntry, RunIndex};
 use crate::journal::footer::{BlockRef, RunStats, RunSummary};
 use crate::journal::{ExtentId, ExtentKey, ExtentKind};
 
+use super::lives::Lives;
 use super::{FoundSegment, Position, SegmentId};
 
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     segments: HashMap<SegmentId, Segment, foldhash::fast::RandomState>,
     pub(crate) extents: BTreeMap<ExtentId, Extent>,
+    pub(crate) lives: Lives,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +41,8 @@ pub(crate) struct Run {
     pub(crate) extent: ExtentId,
     pub(crate) stats: RunStats,
     pub(crate) place: RunPlace,
+    /// What a scan of it costs; 0 until its extent has a footer.
+    pub(crate) scan_bytes: u64,
 }
 
 /// Where a run's index is.
@@ -61,8 +65,22 @@ pub(crate) struct Extent {
     pub(crate) stored: u64,
     /// Bytes of the file, all in all.
     pub(crate) total: u64,
+    /// Runs of segments that are here, and what scans of them cost; 0 until there is a footer.
+    pub(crate) runs: u64,
+    pub(crate) scan_bytes: u64,
+    /// How much of it dies soon, once that was looked at.
+    pub(crate) judged: Option<Judged>,
     /// The segments that have, or had, runs here.
     pub(crate) segments: Vec<SegmentId>,
+}
+
+/// What was found out of an extent's lives, as long as nothing of it is dropped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Judged {
+    /// Which [`Lives::version`] it is true of.
+    pub(crate) version: u64,
+    /// Bytes alive that die soon, or of whose life nothing is known.
+    pub(crate) short: u64,
 }
 
 /// A run that was copied to another extent.
@@ -76,8 +94,35 @@ pub(crate) struct Rewritten {
 
 impl Extent {
     pub(crate) fn new(key: ExtentKey, kind: ExtentKind, previous: Position) -> Self {
-        let (live, stored, total) = (0, 0, 0);
-        Self { key, kind, previous, is_closed: false, live, stored, total, segments: Vec::new() }
+        Self {
+            key,
+            kind,
+            previous,
+            is_closed: false,
+            live: 0,
+            stored: 0,
+            total: 0,
+            runs: 0,
+            scan_bytes: 0,
+            judged: None,
+            segments: Vec::new(),
+        }
+    }
+
+    /// A run is alive here.
+    fn gain(&mut self, disk_bytes: u64, scan_bytes: u64) {
+        self.live += disk_bytes;
+        self.scan_bytes += scan_bytes;
+        self.runs += u64::from(scan_bytes > 0);
+        self.judged = None;
+    }
+
+    /// It isn't any more.
+    fn lose(&mut self, run: &Run) {
+        self.live = self.live.saturating_sub(run.stats.disk_bytes);
+        self.scan_bytes = self.scan_bytes.saturating_sub(run.scan_bytes);
+        self.runs = self.runs.saturating_sub(u64::from(run.scan_bytes > 0));
+        self.judged = None;
     }
 }
 
@@ -136,7 +181,8 @@ impl Index {
         let segment = self.segments.entry(id).or_default();
         if segment.runs.last().is_none_or(|run| run.extent != extent) {
             let place = RunPlace::Memory(Arc::default());
-            segment.runs.push(Run { extent, stats: RunStats::default(), place });
+            let stats = RunStats::default();
+            segment.runs.push(Run { extent, stats, place, scan_bytes: 0 });
             if let Some(extent) = self.extents.get_mut(&extent) {
                 extent.segments.push(id);
             }
@@ -159,7 +205,7 @@ impl Index {
     /// A run that a start has found. Runs of what was rewritten may come twice: the
     /// larger one stays.
     pub(crate) fn load(&mut self, extent: ExtentId, summary: RunSummary, place: RunPlace) {
-        let RunSummary { id, stats, snapshot, damaged, .. } = summary;
+        let RunSummary { id, stats, snapshot, damaged, scan_bytes, .. } = summary;
         let segment = self.segments.entry(id).or_default();
         for range in damaged {
             segment.damage(range);
@@ -172,21 +218,21 @@ impl Index {
         segment.runs.retain(|run| {
             let is_covered = covers(&stats, &run.stats);
             if is_covered && let Some(extent) = self.extents.get_mut(&run.extent) {
-                extent.live = extent.live.saturating_sub(run.stats.disk_bytes);
+                extent.lose(run);
             }
             !is_covered
         });
         let at = segment
             .runs
             .partition_point(|run| (run.stats.first, run.stats.end) < (stats.first, stats.end));
-        segment.runs.insert(at, Run { extent, stats, place });
+        segment.runs.insert(at, Run { extent, stats, place, scan_bytes });
         if let Some(snapshot) = snapshot
             && segment.snapshot.is_none_or(|(_, last)| last.offset <= snapshot.offset)
         {
             segment.snapshot = Some((extent, snapshot));
         }
         if let Some(extent) = self.extents.get_mut(&extent) {
-            extent.live += stats.disk_bytes;
+            extent.gain(stats.disk_bytes, scan_bytes);
             extent.stored += stats.disk_bytes;
             extent.segments.push(id);
         }
@@ -228,7 +274,7 @@ impl Index {
         let mut frees = false;
         for run in &segment.runs {
             if let Some(extent) = self.extents.get_mut(&run.extent) {
-                extent.live = extent.live.saturating_sub(run.stats.disk_bytes);
+                extent.lose(run);
                 frees |= extent.is_closed;
             }
         }
@@ -276,6 +322,7 @@ impl Index {
                         stats: run.stats,
                         snapshot: snapshot.map(|(_, entry)| entry),
                         block,
+                        scan_bytes: run.scan_bytes,
                         damaged,
                     },
                     run.place.clone(),
@@ -287,22 +334,48 @@ impl Index {
 
     /// The extent's footer is durable: its runs are found there from now on.
     pub(crate) fn close_extent(&mut self, extent: ExtentId, runs: &[RunSummary], total: u64) {
+        let (mut alive, mut scan_bytes) = (0, 0);
         for summary in runs {
             let Some(segment) = self.segments.get_mut(&summary.id) else { continue };
             for run in segment.runs.iter_mut() {
                 if run.extent == extent && run.stats == summary.stats {
                     run.place = RunPlace::Footer(summary.block);
+                    run.scan_bytes = summary.scan_bytes;
+                    alive += 1;
+                    scan_bytes += summary.scan_bytes;
                 }
             }
         }
         if let Some(extent) = self.extents.get_mut(&extent) {
             extent.is_closed = true;
             extent.total = total;
+            (extent.runs, extent.scan_bytes) = (alive, scan_bytes);
         }
     }
 
-    /// The runs are in `to` from now on; returns the extents that they have left, which nothing
-    /// refers to any more.
+    /// Finds out how much of an extent dies within `soon_ms`, see [`Extent::judged`].
+    pub(crate) fn judge(&mut self, extent: ExtentId, soon_ms: u64, now_ms: i64) {
+        let short = self
+            .runs_of(extent)
+            .iter()
+            .filter(|(run, _)| self.left_ms(run.id, now_ms).is_none_or(|left| left < soon_ms))
+            .map(|(run, _)| run.stats.disk_bytes)
+            .sum();
+        let version = self.lives.version();
+        if let Some(extent) = self.extents.get_mut(&extent) {
+            extent.judged = Some(Judged { version, short });
+        }
+    }
+
+    /// How long a segment is likely to be kept from now on.
+    pub(crate) fn left_ms(&self, id: SegmentId, now_ms: i64) -> Option<u64> {
+        let runs = self.segments.get(&id).map(|segment| segment.runs.as_slice());
+        let newest = runs.unwrap_or_default().iter().map(|run| run.stats.max_timestamp).max();
+        self.lives.left_ms(id.log, newest.unwrap_or(-1), now_ms)
+    }
+
+    /// The runs are in `to` from now on; returns the extents of `left`, which nothing refers to
+    /// any more.
     pub(crate) fn move_runs(
         &mut self,
         mut to: Extent,
@@ -318,9 +391,13 @@ impl Index {
                 .iter_mut()
                 .find(|run| run.extent == *from && run.stats == summary.stats);
             let Some(run) = run else { continue };
+            if let Some(from) = self.extents.get_mut(from) {
+                from.lose(run);
+            }
             run.extent = to.key.id;
             run.place = RunPlace::Footer(summary.block);
-            to.live += summary.stats.disk_bytes;
+            run.scan_bytes = summary.scan_bytes;
+            to.gain(summary.stats.disk_bytes, summary.scan_bytes);
             to.segments.push(summary.id);
             if let (Some((extent, last)), Some(copy)) = (segment.snapshot, summary.snapshot)
                 && extent == *from

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::Offset;
+use crate::clock::{Clock, SystemClock};
 use crate::disk::Disk;
+use crate::{LogId, Offset};
 
 use super::open::OpenError;
 use super::read::{self, Wait};
@@ -35,9 +37,22 @@ impl JournalStore {
         options: Options,
         events: Arc<dyn StoreEvents>,
     ) -> Result<Self, OpenError> {
+        Self::open_with(disk, options, events, Arc::new(SystemClock::new()))
+    }
+
+    /// [`JournalStore::open`] with a clock of the caller's.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_with(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        events: Arc<dyn StoreEvents>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
         let has_threads = options.threads;
         let depth = options.sync_depth.max(1);
-        let shared = Arc::new(open::open(disk, options, events)?);
+        let shared = Arc::new(open::open(disk, options, events, clock)?);
         let mut store = Self { shared, threads: Mutex::default() };
         if has_threads {
             for _ in 0..depth {
@@ -153,6 +168,13 @@ impl EntryStore for JournalStore {
         let mut state = self.shared.state.lock();
         if state.index.drop_segment(id) {
             state.rewrites_are_off = false;
+            self.shared.wake_keeper(&mut state);
+        }
+    }
+
+    fn expect_life(&self, log: LogId, life: Option<Duration>) {
+        let mut state = self.shared.state.lock();
+        if state.index.lives.expect(log, life) {
             self.shared.wake_keeper(&mut state);
         }
     }

@@ -14,8 +14,9 @@ use crate::journal::{ExtentId, ExtentKey, ExtentKind, format};
 
 use super::index::{Extent, RunPlace};
 use super::recycle;
-use super::rewrite::{self, Rewrite, Step};
-use super::shared::Shared;
+use super::rewrite::{Keeping, Reason, Rewrite, Step};
+use super::shared::{Shared, State};
+use super::victims::{self, Interleaved};
 
 /// What a footer states besides the runs.
 #[derive(Clone, Debug, Default)]
@@ -50,9 +51,10 @@ pub(crate) fn run(shared: &Shared) {
     }
 }
 
-/// Does the most urgent chore. `None` if there is none; else how long to pause after it.
+/// Does the most urgent chore. `None` if there is none; else how long to pause after it: what
+/// comes up meanwhile is done at once, and rewriting still keeps to its budget.
 pub(crate) fn keep_one(shared: &Shared) -> Option<Duration> {
-    let mut rewriting = shared.keeping.lock();
+    let mut keeping = shared.keeping.lock();
     let mut state = shared.state.lock();
     if state.core.failed().is_some() || state.is_stopped {
         return None;
@@ -92,26 +94,73 @@ pub(crate) fn keep_one(shared: &Shared) -> Option<Duration> {
         }
         return Some(Duration::ZERO);
     }
-    if rewriting.is_none() {
-        if state.rewrites_are_off {
-            return None;
+    let pause = keeping.pace.wait(shared.clock.monotonic_ms());
+    if !pause.is_zero() {
+        return Some(pause);
+    }
+    if keeping.rewrite.is_none() {
+        match begin(shared, &mut state) {
+            Next::Nothing => return None,
+            Next::Again => return Some(Duration::ZERO),
+            Next::Rewrite(rewrite) => keeping.rewrite = Some(rewrite),
         }
-        let victims = rewrite::choose(&rewrite::usage(&state.index), &shared.options);
-        if victims.is_empty() {
-            return None;
-        }
-        *rewriting = Some(Rewrite::plan(&mut state, &victims));
     }
     drop(state);
-    match rewriting.as_mut()?.step(shared) {
-        Ok(Step::Wrote(bytes)) => Some(pause(bytes, shared.options.rewrite_bytes_per_second)),
+    rewrite_on(shared, &mut keeping)
+}
+
+/// What there is to rewrite.
+enum Next {
+    Nothing,
+    /// Something was found out: ask again.
+    Again,
+    Rewrite(Rewrite),
+}
+
+fn begin(shared: &Shared, state: &mut State) -> Next {
+    if state.rewrites_are_off {
+        return Next::Nothing;
+    }
+    let options = &shared.options;
+    let usage = victims::usage(&state.index);
+    let dead = victims::choose(&usage, options);
+    if !dead.is_empty() {
+        return Next::Rewrite(Rewrite::plan(shared, state, &dead, Reason::Dead));
+    }
+    match victims::interleaved(&usage, options) {
+        Interleaved::None => Next::Nothing,
+        Interleaved::Judge(extent) => {
+            let soon = u64::try_from(options.rewrite_min_life.as_millis()).unwrap_or(u64::MAX);
+            state.index.judge(extent, soon, shared.clock.wall_ms());
+            Next::Again
+        }
+        // Order is not worth the last of the disk.
+        Interleaved::Rewrite(_) if !shared.has_room_for(u64::from(options.extent_bytes)) => {
+            Next::Nothing
+        }
+        Interleaved::Rewrite(extent) => {
+            Next::Rewrite(Rewrite::plan(shared, state, &[extent], Reason::Interleaved))
+        }
+    }
+}
+
+/// Takes the next step of the rewriting under way.
+fn rewrite_on(shared: &Shared, keeping: &mut Keeping) -> Option<Duration> {
+    match keeping.rewrite.as_mut()?.step(shared) {
+        Ok(Step::Moved(bytes)) => {
+            let is_busy = shared.state.lock().core.has_work();
+            let now_ms = shared.clock.monotonic_ms();
+            let budget = shared.options.rewrite_bytes_per_second;
+            keeping.pace.spend(now_ms, bytes, budget, is_busy);
+            Some(keeping.pace.wait(now_ms))
+        }
         Ok(Step::Done(removed)) => {
-            *rewriting = None;
+            keeping.rewrite = None;
             removed.iter().for_each(|extent| remove(shared, extent));
             Some(Duration::ZERO)
         }
         Err(error) => {
-            if let Some(rewrite) = rewriting.take() {
+            if let Some(rewrite) = keeping.rewrite.take() {
                 rewrite.abandon(shared);
             }
             tracing::warn!(%error, "extents could not be rewritten");
@@ -119,12 +168,6 @@ pub(crate) fn keep_one(shared: &Shared) -> Option<Duration> {
             None
         }
     }
-}
-
-/// How long to wait after writing `bytes`, to stay within the budget.
-fn pause(bytes: u64, bytes_per_second: u64) -> Duration {
-    let micros = bytes.saturating_mul(1_000_000) / bytes_per_second.max(1);
-    Duration::from_micros(micros.min(1_000_000))
 }
 
 /// Prepares an empty, durable extent, unless the disk is full.
@@ -135,9 +178,7 @@ pub(crate) fn make_spare(shared: &Shared) {
     }
     let key = {
         let mut state = shared.state.lock();
-        let id = state.next_extent;
-        state.next_extent = ExtentId(id.0.saturating_add(1));
-        ExtentKey { id, salt: state.rng.random() }
+        ExtentKey { id: state.new_extent(), salt: state.rng.random() }
     };
     match create(shared, key) {
         Ok(()) => {

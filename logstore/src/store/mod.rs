@@ -8,13 +8,16 @@
 //! what lives: the chain in meta says which segments exist, and the store is told.
 
 mod close;
+mod copying;
 mod entry;
 mod files;
 mod index;
 mod journal_store;
 pub(crate) mod keeper;
+mod lives;
 mod open;
 mod options;
+mod pace;
 mod plan;
 mod read;
 mod recycle;
@@ -23,6 +26,7 @@ pub(crate) mod shared;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod victims;
 mod worker;
 
 pub use entry::{Entry, EntryHeader, EntryKind};
@@ -32,6 +36,7 @@ pub use options::Options;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -190,6 +195,13 @@ pub trait EntryStore: Send + Sync + 'static {
     /// is freed in the background. Idempotent. After a restart the caller drops it again if it
     /// is still found: that is how a drop survives a crash.
     fn drop_segment(&self, id: SegmentId);
+
+    /// Says how long segments of a log are likely to be kept after their newest record:
+    /// `Duration::MAX` for ever; `None` if nothing is known, or not any more, which is also where
+    /// every log begins. A hint: nothing is dropped because of it. What lives equally long is
+    /// put together, and what lives long is put in order, see
+    /// [`Options::rewrite_min_life`].
+    fn expect_life(&self, log: LogId, life: Option<Duration>);
 
     /// Writes and syncs all that was appended, then refuses entries. Resolves when done: all that
     /// is durable was told of, and another store may be opened over the same disk.

@@ -8,6 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use crate::clock::Clock;
 use crate::disk::{Disk, is_unreadable};
 use crate::journal::core::{Core, Sizes};
 use crate::journal::entries::{IndexEntry, RunIndex};
@@ -17,6 +18,7 @@ use crate::journal::recovery::{Footered, Verdict, judge};
 use crate::journal::{ExtentId, ExtentKey, ExtentKind};
 use crate::{Offset, store::SegmentId};
 
+use super::copying;
 use super::files::{Files, IndexCache};
 use super::index::{Extent, Index, RunPlace};
 use super::keeper::{self, Relations};
@@ -61,6 +63,7 @@ pub(crate) fn open(
     disk: Arc<dyn Disk>,
     options: Options,
     events: Arc<dyn StoreEvents>,
+    clock: Arc<dyn Clock>,
 ) -> Result<Shared, OpenError> {
     let lock = disk.lock().map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => OpenError::Locked,
@@ -126,6 +129,7 @@ pub(crate) fn open(
     let shared = Shared {
         disk,
         events,
+        clock,
         state: Mutex::new(State {
             core: Core::new(sizes),
             index,
@@ -150,7 +154,7 @@ pub(crate) fn open(
         options,
         work: Condvar::new(),
         chores: Condvar::new(),
-        keeping: Mutex::new(None),
+        keeping: Mutex::default(),
         settled: Default::default(),
         files: Files::default(),
         indexes,
@@ -166,7 +170,7 @@ pub(crate) fn open(
             note_holes(index, verdict);
         }
     }
-    for name in names.iter().filter(|name| name.ends_with(rewrite::UNFINISHED)) {
+    for name in names.iter().filter(|name| name.ends_with(copying::UNFINISHED)) {
         let _ = shared.disk.remove(name);
     }
     let replaced = replaced.iter().filter_map(|id| extents.get(id));
@@ -189,7 +193,8 @@ struct Gathered {
 impl Gathered {
     fn new(id: SegmentId) -> Self {
         let (stats, block) = (RunStats::default(), BlockRef::default());
-        let summary = RunSummary { id, stats, snapshot: None, block, damaged: Vec::new() };
+        let summary =
+            RunSummary { id, stats, snapshot: None, block, scan_bytes: 0, damaged: Vec::new() };
         Self { summary, index: RunIndex::default() }
     }
 

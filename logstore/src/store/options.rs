@@ -23,7 +23,13 @@ pub struct Options {
     pub min_free_percent: u64,
     /// A closed extent with at most this share of live bytes, in percent, is rewritten.
     pub rewrite_live_percent: u64,
-    /// Bytes a second that rewriting may write.
+    /// An extent whose scans cost so many times what they would cost in order is rewritten once,
+    /// if it lives; `u64::MAX` leaves all as they are.
+    pub rewrite_scan_factor: u64,
+    /// What is expected to be dropped within this time isn't rewritten for being interleaved.
+    pub rewrite_min_life: Duration,
+    /// Bytes a second that rewriting may write; it reads no faster. While appends wait for the
+    /// disk, a quarter of it.
     pub rewrite_bytes_per_second: u64,
     /// Files of dead extents that are kept to be written over by new ones; 0 keeps none. They go
     /// when the disk is full.
@@ -48,6 +54,8 @@ impl Default for Options {
             min_free_bytes: 1 << 30,
             min_free_percent: 5,
             rewrite_live_percent: 25,
+            rewrite_scan_factor: 2,
+            rewrite_min_life: Duration::from_secs(3600),
             rewrite_bytes_per_second: 32 << 20,
             recycled_extents: 2,
             idle_after: Duration::from_millis(50),

@@ -1,320 +1,133 @@
-//! Frees extents that are mostly dead: what is alive of several goes into one, segment by
-//! segment, so that later reads of it are in sequence.
+//! Rewrites extents: what is alive of them goes into new ones, segment by segment, so that later
+//! reads of it are in sequence, and what dies at the same time is together.
 //!
 //! ```text
-//!   copy to "….tmp", a piece at a time ─► footer, sync ─► rename, sync folder
-//!        ─► runs point to the new extent ─► the old ones are removed
+//!   read whole (where it is interleaved) ─► new extent of each class of lives:
+//!     copy to "….tmp", a piece at a time ─► footer, sync ─► rename, sync folder
+//!          ─► runs point to the new extent
+//!   ─► with the last of them, whose footer says so, the old ones are removed
 //! ```
 //!
-//! Reads go on all the time: before the switch from the old extents, after it from the new one.
+//! Reads go on all the time: before the switch from the old extents, after it from the new ones.
+//! A start that finds some of the new extents and the old ones uses the old ones.
 
 use std::io;
-use std::sync::Arc;
 
 use rand::RngExt;
 
-use crate::disk::DiskFile;
-use crate::journal::entries::{IndexEntry, RunIndex};
-use crate::journal::footer::{self, RunSummary};
-use crate::journal::format::{self, ALIGN, EXTENT_HEADER, GROUP_HEADER, GroupHeader};
-use crate::journal::{ExtentId, ExtentKey, ExtentKind};
+use crate::journal::footer::RunSummary;
+use crate::journal::{ExtentId, ExtentKey};
 
-use super::index::{Extent, Index, Rewritten};
-use super::plan::{Wanted, stretches};
-use super::read::{self, FetchError, Wait};
+use super::copying::{NewExtent, OldRun, STEP_BYTES};
+use super::index::Extent;
+use super::lives::{LifeClass, class};
+use super::pace::Pace;
 use super::shared::{Shared, State};
-use super::{Options, Position};
+use super::victims;
 
-/// What the name of an extent that is still being written ends with.
-pub(crate) const UNFINISHED: &str = ".tmp";
-/// Bytes written at a time.
-const STEP_BYTES: u32 = 1 << 20;
-/// Extents below this share of a whole one, in percent, are small: several become one.
-const SMALL_PERCENT: u64 = 6;
-/// So many small ones are put together.
-const MANY_SMALL: usize = 8;
-
-/// How full an extent is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub(crate) id: ExtentId,
-    pub(crate) is_closed: bool,
-    pub(crate) live: u64,
-    pub(crate) total: u64,
+/// The rewriting under way, and its share of the disk.
+#[derive(Default)]
+pub(crate) struct Keeping {
+    pub(crate) rewrite: Option<Rewrite>,
+    pub(crate) pace: Pace,
 }
 
-pub(crate) fn usage(index: &Index) -> Vec<Usage> {
-    let extents = index.extents.values();
-    extents
-        .map(|extent| Usage {
-            id: extent.key.id,
-            is_closed: extent.is_closed,
-            live: extent.live,
-            // Padding and footer would make a small one look dead for ever: what was rewritten
-            // is measured by what it then held.
-            total: match extent.kind {
-                ExtentKind::Journal => extent.total,
-                ExtentKind::Rewritten => extent.stored,
-            },
-        })
-        .collect()
-}
-
-/// The extents to put into one new extent: those with the least alive first, as many as fit.
-/// None if it isn't worth it. Wholly dead ones need no rewriting.
-pub(crate) fn choose(extents: &[Usage], options: &Options) -> Vec<ExtentId> {
-    let whole = u64::from(options.extent_bytes);
-    let is_small = |extent: &&Usage| extent.total * 100 <= whole * SMALL_PERCENT;
-    let is_mostly_dead =
-        |extent: &&Usage| extent.live * 100 <= extent.total * options.rewrite_live_percent;
-    let closed = || extents.iter().filter(|extent| extent.is_closed && extent.live > 0);
-
-    let many_small = closed().filter(is_small).count() >= MANY_SMALL;
-    let mut victims: Vec<&Usage> = closed()
-        .filter(|extent| {
-            is_mostly_dead(extent) && !is_small(extent) || many_small && is_small(extent)
-        })
-        .collect();
-    victims.sort_by_key(|extent| (extent.live * 1000 / extent.total.max(1), extent.id));
-    let mut room = whole;
-    victims
-        .into_iter()
-        .map_while(|extent| {
-            room = room.checked_sub(extent.live)?;
-            Some(extent.id)
-        })
-        .collect()
-}
-
-/// One rewriting under way.
+/// One rewriting.
 pub(crate) struct Rewrite {
-    key: ExtentKey,
     victims: Vec<ExtentId>,
-    /// Runs still to be copied, the next one last.
-    runs: Vec<OldRun>,
-    /// The run that is being copied.
-    copying: Option<Copying>,
-    done: Vec<(Rewritten, RunIndex)>,
-    file: Option<Arc<dyn DiskFile>>,
-    at: u32,
-}
-
-struct OldRun {
-    extent: ExtentId,
-    summary: RunSummary,
-}
-
-struct Copying {
-    run: OldRun,
-    old: Arc<RunIndex>,
-    /// Entries of `old` that were looked at.
-    next: usize,
-    index: RunIndex,
-    snapshot: Option<IndexEntry>,
+    /// How far an interleaved extent was read.
+    reading: Option<(ExtentId, u64)>,
+    /// Extents still to be written, the next one last.
+    parts: Vec<NewExtent>,
 }
 
 /// What a step did.
 pub(crate) enum Step {
-    /// Wrote so many bytes; there is more to do.
-    Wrote(u64),
+    /// Read or wrote so many bytes; there is more to do.
+    Moved(u64),
     /// All is in place: these extents can be removed.
     Done(Vec<Extent>),
 }
 
+/// Why extents are rewritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Little of them is alive.
+    Dead,
+    /// Nearly all of it is alive, in the order in which it came.
+    Interleaved,
+}
+
 impl Rewrite {
-    pub(crate) fn plan(state: &mut State, victims: &[ExtentId]) -> Self {
-        let id = state.next_extent;
-        state.next_extent = ExtentId(id.0.saturating_add(1));
-        let mut runs: Vec<OldRun> = victims
-            .iter()
-            .flat_map(|extent| {
-                let runs = state.index.runs_of(*extent);
-                runs.into_iter().map(|(summary, _)| OldRun { extent: *extent, summary })
-            })
-            .collect();
-        runs.sort_by_key(|run| std::cmp::Reverse((run.summary.id, run.summary.stats.first)));
-        Self {
-            key: ExtentKey { id, salt: state.rng.random() },
-            victims: victims.to_vec(),
-            runs,
-            copying: None,
-            done: Vec::new(),
-            file: None,
-            at: EXTENT_HEADER,
+    pub(crate) fn plan(
+        shared: &Shared,
+        state: &mut State,
+        victims: &[ExtentId],
+        reason: Reason,
+    ) -> Self {
+        let now_ms = shared.clock.wall_ms();
+        let mut runs: Vec<(LifeClass, OldRun)> = Vec::new();
+        for extent in victims {
+            for (summary, _) in state.index.runs_of(*extent) {
+                let lives = class(state.index.left_ms(summary.id, now_ms));
+                runs.push((lives, OldRun { extent: *extent, summary }));
+            }
         }
+        let order = |run: &RunSummary| (run.id, run.stats.first);
+        runs.sort_by_key(|(lives, run)| (*lives, order(&run.summary)));
+        let sizes: Vec<_> =
+            runs.iter().map(|(lives, run)| (*lives, run.summary.stats.disk_bytes)).collect();
+        let mut parts = Vec::new();
+        for start in victims::parts(&sizes, &shared.options).into_iter().rev() {
+            let mut runs: Vec<OldRun> = runs.drain(start..).map(|(_, run)| run).collect();
+            runs.sort_by_key(|run| std::cmp::Reverse(order(&run.summary)));
+            parts.push(NewExtent::new(runs));
+        }
+        // Written in the order of their numbers.
+        for part in parts.iter_mut().rev() {
+            part.key = ExtentKey { id: state.new_extent(), salt: state.rng.random() };
+        }
+        let reading = victims.first().filter(|_| reason == Reason::Interleaved);
+        Self { victims: victims.to_vec(), reading: reading.map(|extent| (*extent, 0)), parts }
     }
 
-    fn name(&self) -> String {
-        self.key.file_name(ExtentKind::Rewritten)
-    }
-
-    fn unfinished_name(&self) -> String {
-        format!("{}{UNFINISHED}", self.name())
-    }
-
-    /// Copies a piece, or, when all is copied, puts the new extent in place.
+    /// Reads or copies a piece, or puts a new extent in place.
     ///
     /// # Errors
-    /// The disk's. Nothing has changed but for the unfinished file.
+    /// The disk's. All that was there is still found, in old extents or new ones.
     pub(crate) fn step(&mut self, shared: &Shared) -> io::Result<Step> {
-        let file = match &self.file {
-            Some(file) => Arc::clone(file),
-            None => {
-                let file = shared.disk.create(&self.unfinished_name())?;
-                file.write_at(&format::encode_extent(self.key), 0)?;
-                self.file = Some(Arc::clone(&file));
-                file
+        if let Some((extent, at)) = self.reading.take() {
+            let bytes = read_on(shared, extent, at);
+            if bytes > 0 {
+                self.reading = Some((extent, at + bytes));
+                return Ok(Step::Moved(bytes));
             }
-        };
-        if self.copying.is_none() {
-            let Some(run) = self.runs.pop() else { return self.finish(shared, &*file) };
-            self.copying = begin(shared, run)?;
         }
-        let Some(mut copying) = self.copying.take() else { return Ok(Step::Wrote(0)) };
-        let wrote = self.copy(shared, &*file, &mut copying)?;
-        if copying.next < copying.old.entries().len() {
-            self.copying = Some(copying);
-        } else {
-            let Copying { run, index, snapshot, .. } = copying;
-            let summary = RunSummary { snapshot, ..run.summary };
-            self.done.push((Rewritten { from: run.extent, summary }, index));
+        let is_last = self.parts.len() <= 1;
+        let Some(part) = self.parts.last_mut() else { return Ok(Step::Done(Vec::new())) };
+        if let Some(bytes) = part.step(shared)? {
+            return Ok(Step::Moved(bytes));
         }
-        Ok(Step::Wrote(wrote))
+        // Only what comes with everything else replaces anything.
+        let victims = if is_last { self.victims.as_slice() } else { &[] };
+        let removed = part.finish(shared, victims)?;
+        self.parts.pop();
+        Ok(if is_last { Step::Done(removed) } else { Step::Moved(0) })
     }
 
-    /// Copies the next entries of a run as one group. Those that are damaged are left out, and
-    /// noted.
-    fn copy(
-        &mut self,
-        shared: &Shared,
-        file: &dyn DiskFile,
-        copying: &mut Copying,
-    ) -> io::Result<u64> {
-        let id = copying.run.summary.id;
-        let entries = copying.old.entries().get(copying.next..).unwrap_or_default();
-        let mut budget = STEP_BYTES;
-        let wanted: Vec<Wanted> = entries
-            .iter()
-            .enumerate()
-            .map_while(|(i, entry)| {
-                let left = budget.checked_sub(entry.len());
-                budget = left.unwrap_or(0);
-                (left.is_some() || i == 0)
-                    .then_some(Wanted { extent: copying.run.extent, entry: *entry })
-            })
-            .collect();
-        copying.next += wanted.len();
-
-        let start = self.at;
-        let mut group = vec![0; GROUP_HEADER as usize];
-        let mut rest = wanted.as_slice();
-        while !rest.is_empty() {
-            let mut batch = read::Batch::default();
-            for stretch in stretches(rest) {
-                if !fetch(shared, stretch, &mut batch)? {
-                    break;
-                }
-            }
-            let (copied, after) = rest.split_at(batch.fetched.len().min(rest.len()));
-            for (wanted, fetched) in copied.iter().zip(batch.fetched) {
-                let at = start + u32::try_from(group.len()).unwrap_or(u32::MAX - start);
-                let entry = IndexEntry { at, ..wanted.entry };
-                let header = &fetched.head.header;
-                let from = group.len();
-                group.resize(from + fetched.head.head_len as usize, 0);
-                let head = group.get_mut(from..).unwrap_or_default();
-                let (len, crc) = (fetched.head.payload_len, fetched.head.payload_crc);
-                format::encode_entry(head, header, len, crc, self.key, at);
-                group.extend_from_slice(&fetched.payload);
-                let digest = header.digest.as_ref().map(|digest| &*digest.0);
-                copying.index.push(entry, digest);
-                if entry.is_snapshot() {
-                    copying.snapshot = Some(entry);
-                }
-            }
-            rest = after;
-            if let (Some(_), Some((lost, after))) = (batch.damaged, rest.split_first()) {
-                read::note_damage(shared, id, lost.entry.offset..lost.entry.end());
-                rest = after;
-            }
-        }
-        let bytes = u32::try_from(group.len()).unwrap_or(u32::MAX) - GROUP_HEADER;
-        let header =
-            GroupHeader { bytes, synced: Position::default(), previous: Position::default() };
-        for (to, from) in group.iter_mut().zip(header.encode(self.key, start)) {
-            *to = from;
-        }
-        group.resize(group.len().next_multiple_of(ALIGN as usize), 0);
-        file.write_at(&group, u64::from(start))?;
-        let len = u32::try_from(group.len()).unwrap_or(u32::MAX);
-        self.at = start.checked_add(len).ok_or(io::ErrorKind::FileTooLarge)?;
-        Ok(u64::from(len))
-    }
-
-    fn finish(&mut self, shared: &Shared, file: &dyn DiskFile) -> io::Result<Step> {
-        {
-            // Damage that was noted meanwhile must outlive the extents it was found in.
-            let state = shared.state.lock();
-            for (run, _) in &mut self.done {
-                if let Some(segment) = state.index.segment(run.summary.id) {
-                    run.summary.damaged.clone_from(&segment.damaged);
-                }
-            }
-        }
-        let mut runs: Vec<_> =
-            self.done.iter().map(|(run, index)| (run.summary.clone(), index)).collect();
-        let (previous, void_to) = (Position::default(), ExtentId::default());
-        let bytes = footer::encode(self.key, self.at, previous, void_to, &self.victims, &mut runs);
-        let summaries: Vec<RunSummary> = runs.into_iter().map(|(summary, _)| summary).collect();
-        file.write_at(&bytes, u64::from(self.at))?;
-        file.sync()?;
-        shared.disk.rename(&self.unfinished_name(), &self.name())?;
-        shared.disk.sync_folder()?;
-
-        let mut extent = Extent::new(self.key, ExtentKind::Rewritten, previous);
-        extent.is_closed = true;
-        extent.total = u64::from(self.at) + bytes.len() as u64;
-        let mut moved = Vec::with_capacity(self.done.len());
-        for ((run, index), summary) in self.done.drain(..).zip(summaries) {
-            shared.indexes.put(self.key.id, summary.block, Arc::new(index));
-            moved.push(Rewritten { from: run.from, summary });
-        }
-        let mut state = shared.state.lock();
-        Ok(Step::Done(state.index.move_runs(extent, &moved, &self.victims)))
-    }
-
-    /// Removes what was written so far, also where it has its name already: as long as that is
-    /// not durable the old extents count, on the disk as in memory.
+    /// Removes what is not in place. What is stays in use.
     pub(crate) fn abandon(self, shared: &Shared) {
-        // If even that fails, the next start removes it, or finds it whole.
-        let _ = shared.disk.remove(&self.unfinished_name());
-        let _ = shared.disk.remove(&self.name());
-    }
-}
-
-/// `None` if the segment was dropped meanwhile.
-fn begin(shared: &Shared, run: OldRun) -> io::Result<Option<Copying>> {
-    let RunSummary { id, block, .. } = run.summary;
-    match read::load_index(shared, id, run.extent, block) {
-        Ok(old) => {
-            let is_here = shared.state.lock().index.segment(id).is_some();
-            let index = RunIndex::default();
-            Ok(is_here.then_some(Copying { run, old, next: 0, index, snapshot: None }))
+        for part in self.parts {
+            part.abandon(shared);
         }
-        Err(FetchError::Moved | FetchError::WouldWait) => Ok(None),
-        Err(FetchError::Io(error)) => Err(error),
     }
 }
 
-fn fetch(shared: &Shared, stretch: &[Wanted], batch: &mut read::Batch) -> io::Result<bool> {
-    match read::fetch_stretch(shared, stretch, Wait::Yes, batch) {
-        Ok(goes_on) => Ok(goes_on),
-        Err(FetchError::Io(error)) => Err(error),
-        // Only this thread moves or removes extents.
-        Err(FetchError::Moved | FetchError::WouldWait) => Err(io::ErrorKind::NotFound.into()),
-    }
+/// Reads a piece of an extent, in sequence, so that it is cached when it is copied in another
+/// order. Returns how much; 0 at the end, and where it can't be read: copying will say why.
+fn read_on(shared: &Shared, extent: ExtentId, at: u64) -> u64 {
+    let Some(extent) = shared.extent(extent) else { return 0 };
+    let mut bytes = vec![0; STEP_BYTES as usize];
+    let read = shared.file(extent.key, extent.kind).and_then(|file| file.read_at(&mut bytes, at));
+    read.map_or(0, |n| n as u64)
 }
-
-#[cfg(test)]
-#[path = "tests/rewrite.rs"]
-mod tests;

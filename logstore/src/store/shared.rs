@@ -17,6 +17,7 @@ use parking_lot::{Condvar, Mutex};
 use rand::rngs::StdRng;
 use tokio::sync::Notify;
 
+use crate::clock::Clock;
 use crate::disk::{Disk, DiskFile, FolderLock};
 use crate::journal::core::{Core, Group, Incoming};
 use crate::journal::entries::IndexEntry;
@@ -24,7 +25,7 @@ use crate::journal::{ExtentId, ExtentKey, ExtentKind, format};
 
 use super::files::{Files, IndexCache};
 use super::index::{Extent, Index};
-use super::rewrite::Rewrite;
+use super::rewrite::Keeping;
 use super::{Entry, Options, Position, StoreError, StoreEvents};
 
 /// The disk is asked for its free space each time this much was written.
@@ -34,13 +35,14 @@ pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) options: Options,
     pub(crate) events: Arc<dyn StoreEvents>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) state: Mutex<State>,
     /// For workers: there is a group to write.
     pub(crate) work: Condvar,
     /// For the keeper: there is a chore.
     pub(crate) chores: Condvar,
     /// Held while extents are made, closed, rewritten or removed.
-    pub(crate) keeping: Mutex<Option<Rewrite>>,
+    pub(crate) keeping: Mutex<Keeping>,
     /// For `close`: all that was appended is durable, or never will be.
     pub(crate) settled: Notify,
     pub(crate) files: Files,
@@ -77,6 +79,15 @@ pub(crate) struct State {
     pub(crate) free: Vec<String>,
     /// One failed; none is tried until more is dropped.
     pub(crate) rewrites_are_off: bool,
+}
+
+impl State {
+    /// A number for an extent that is to be made.
+    pub(crate) fn new_extent(&mut self) -> ExtentId {
+        let id = self.next_extent;
+        self.next_extent = ExtentId(id.0.saturating_add(1));
+        id
+    }
 }
 
 /// A worker's own description of the extent that it last wrote to: of a write-back error each
@@ -255,10 +266,7 @@ impl Shared {
     /// Asks the disk for its free space; returns whether there is enough to go on.
     pub(crate) fn check_space(&self) -> bool {
         let Ok(space) = self.disk.space() else { return true };
-        let floor = self
-            .options
-            .min_free_bytes
-            .max(space.total.saturating_mul(self.options.min_free_percent) / 100);
+        let floor = self.floor(space.total);
         let is_full = space.free < floor;
         let mut state = self.state.lock();
         if is_full != state.core.is_full() {
@@ -270,6 +278,18 @@ impl Shared {
         }
         state.core.set_full(is_full);
         !is_full
+    }
+
+    /// Whether so many bytes can be written on the side and enough is still free.
+    pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
+        let Ok(space) = self.disk.space() else { return false };
+        space.free.saturating_sub(bytes) >= self.floor(space.total)
+    }
+
+    /// With less free than this, appends are refused.
+    fn floor(&self, total: u64) -> u64 {
+        let share = total.saturating_mul(self.options.min_free_percent) / 100;
+        self.options.min_free_bytes.max(share)
     }
 
     pub(crate) fn file(&self, key: ExtentKey, kind: ExtentKind) -> io::Result<Arc<dyn DiskFile>> {

@@ -2,6 +2,7 @@
 //! must hold afterwards (I1, I2, I3, I6, I8), compared with what was acknowledged and seen.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -159,6 +160,10 @@ impl EntryStore for Reporter {
 
     fn drop_segment(&self, id: SegmentId) {
         self.journal.drop_segment(id);
+    }
+
+    fn expect_life(&self, log: LogId, life: Option<Duration>) {
+        self.journal.expect_life(log, life);
     }
 
     async fn close(&self) {

@@ -1,5 +1,7 @@
 //! What goes, when, and what stays.
 
+use std::time::Duration;
+
 use super::*;
 use crate::Epoch;
 use crate::store::SegmentId;
@@ -48,6 +50,22 @@ async fn old_segments_go_and_the_open_one_is_closed_when_it_is_old() {
     let node = node.crash(0);
     assert_eq!(node.logs.bounds(log).await.unwrap().start, 6);
     assert!(node.put(keyed(log, 7, 5, "ab")).await.unwrap().duplicate);
+}
+
+#[tokio::test]
+async fn the_store_is_told_how_long_segments_live() {
+    let node = Node::new();
+    let log = six(&node, policy(Some(1000), None)).await;
+    assert_eq!(node.store.life(log), None);
+    node.logs.retain_now().await;
+    assert_eq!(node.store.life(log), Some(Duration::from_millis(1000)));
+    node.set_policy(log, policy(None, None)).await;
+    node.logs.refresh(log).await.unwrap();
+    node.logs.retain_now().await;
+    assert_eq!(node.store.life(log), Some(Duration::MAX));
+    let node = node.crash(0);
+    node.logs.retain_now().await;
+    assert_eq!(node.store.life(log), Some(Duration::MAX), "a start tells it of all logs");
 }
 
 #[tokio::test]

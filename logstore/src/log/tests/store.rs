@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use interflow_meta::LogId;
 use parking_lot::Mutex;
 
 use crate::store::{
@@ -30,6 +32,7 @@ struct Contents {
     damaged: BTreeMap<SegmentId, Vec<std::ops::Range<Offset>>>,
     dropped: Vec<SegmentId>,
     bad_snapshots: BTreeSet<SegmentId>,
+    lives: BTreeMap<LogId, Duration>,
 }
 
 pub(super) struct MemStore {
@@ -117,6 +120,10 @@ impl MemStore {
     pub(super) fn unsynced(&self) -> u64 {
         let contents = self.contents.lock();
         contents.next_position - contents.durable.map_or(0, |durable| durable + 1)
+    }
+
+    pub(super) fn life(&self, log: LogId) -> Option<Duration> {
+        self.contents.lock().lives.get(&log).copied()
     }
 
     pub(super) fn dropped(&self) -> Vec<SegmentId> {
@@ -321,6 +328,14 @@ impl EntryStore for MemStore {
         let mut contents = self.contents.lock();
         contents.segments.remove(&id);
         contents.dropped.push(id);
+    }
+
+    fn expect_life(&self, log: LogId, life: Option<Duration>) {
+        let mut contents = self.contents.lock();
+        match life {
+            Some(life) => contents.lives.insert(log, life),
+            None => contents.lives.remove(&log),
+        };
     }
 
     async fn close(&self) {

@@ -3,6 +3,7 @@
 mod basics;
 mod crashes;
 mod damage;
+mod interleaving;
 mod recycling;
 mod rewriting;
 mod threads;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::clock::ManualClock;
 use crate::disk::{Disk, FaultDisk, FaultFolder};
 use crate::{Epoch, LogId, Offset};
 
@@ -48,6 +50,7 @@ pub(super) struct Harness {
     pub(super) disk: FaultDisk,
     pub(super) folder: FaultFolder,
     pub(super) events: Arc<Recorder>,
+    pub(super) clock: Arc<ManualClock>,
     pub(super) store: JournalStore,
 }
 
@@ -62,6 +65,8 @@ pub(super) fn options() -> Options {
         min_free_bytes: 0,
         min_free_percent: 0,
         rewrite_live_percent: 50,
+        rewrite_scan_factor: 2,
+        rewrite_min_life: Duration::from_secs(3600),
         rewrite_bytes_per_second: u64::MAX,
         recycled_extents: 0,
         idle_after: Duration::from_millis(1),
@@ -105,16 +110,19 @@ impl Harness {
     pub(super) fn over(disk: FaultDisk, options: Options) -> Self {
         let folder = disk.folder("journal");
         let events = Arc::new(Recorder::default());
-        let store = JournalStore::open(Arc::new(folder.clone()), options, events.clone()).unwrap();
-        Self { disk, folder, events, store }
+        let clock = Arc::new(ManualClock::new(0));
+        let at = Arc::new(folder.clone());
+        let store = JournalStore::open_with(at, options, events.clone(), clock.clone()).unwrap();
+        Self { disk, folder, events, clock, store }
     }
 
     /// Cuts the power and starts anew.
     pub(super) fn crash(self, seed: u64) -> Self {
+        let options = Options { seed: Some(seed), ..self.store.shared.options.clone() };
         self.disk.crash(seed);
         let disk = self.disk.clone();
         drop(self);
-        Self::over(disk, Options { seed: Some(seed), ..options() })
+        Self::over(disk, options)
     }
 
     pub(super) fn append(

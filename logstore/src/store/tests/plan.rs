@@ -27,7 +27,7 @@ fn segment() -> Segment {
     let mut later = RunStats::default();
     later.add(&entry(20, 552));
     let block = BlockRef { at: 1024, len: 9, crc: 0 };
-    let run = |extent, stats, place| Run { extent: ExtentId(extent), stats, place };
+    let run = |extent, stats, place| Run { extent: ExtentId(extent), stats, place, scan_bytes: 0 };
     Segment {
         runs: vec![
             run(1, stats, RunPlace::Memory(Arc::new(index))),
