@@ -53,6 +53,7 @@ fn finish(shared: &Shared) {
         }
         shared.work.notify_all();
         shared.chores.notify_all();
+        shared.ahead.stop();
         if state.core.failed().is_some() {
             return;
         }

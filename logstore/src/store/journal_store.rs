@@ -12,12 +12,13 @@ use crate::clock::{Clock, SystemClock};
 use crate::disk::Disk;
 use crate::{LogId, Offset};
 
+use super::flights::Seat;
 use super::open::OpenError;
 use super::read::{self, Wait};
 use super::shared::Shared;
 use super::{
     Entry, EntryHeader, EntryStore, FoundSegment, Options, Position, SegmentId, SegmentRead,
-    SegmentReadOutcome, StoreError, StoreEvents, close, keeper, open, worker,
+    SegmentReadOutcome, StoreError, StoreEvents, ahead, close, keeper, open, worker,
 };
 
 /// Keeps entries in the journal of one folder.
@@ -59,6 +60,7 @@ impl JournalStore {
                 store.start("journal", worker::run)?;
             }
             store.start("journal-keeper", keeper::run)?;
+            store.start("journal-ahead", ahead::run)?;
         }
         Ok(store)
     }
@@ -93,6 +95,7 @@ impl Drop for JournalStore {
             state.is_closing = true;
             self.shared.work.notify_all();
             self.shared.chores.notify_all();
+            self.shared.ahead.stop();
         }
         let this = std::thread::current().id();
         for thread in self.threads.get_mut().drain(..) {
@@ -118,8 +121,27 @@ impl EntryStore for JournalStore {
         if let Some(outcome) = self.try_read(&read) {
             return outcome;
         }
+        let flight =
+            match read::first_cold(&self.shared, &read).map(|b| self.shared.flights.board(b)) {
+                Some(Seat::Pilot(flight)) => Some(flight),
+                Some(Seat::Passenger(landed)) => {
+                    landed.cancelled().await;
+                    if let Some(outcome) = self.try_read(&read) {
+                        return outcome;
+                    }
+                    // It went elsewhere, or nothing stays cached here: each for itself.
+                    None
+                }
+                None => None,
+            };
         let offset = read.offset;
-        let outcome = self.blocking(move |shared| read::read(shared, &read, Wait::Yes)).await?;
+        // The flight ends with the work, also when nobody waits for that any more.
+        let fly = move |shared: &Shared| {
+            let outcome = read::read(shared, &read, Wait::Yes);
+            drop(flight);
+            outcome
+        };
+        let outcome = self.blocking(fly).await?;
         // A read that may wait always has an answer.
         outcome.unwrap_or(Ok(SegmentReadOutcome { batches: Vec::new(), next_offset: offset }))
     }

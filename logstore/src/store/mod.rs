@@ -7,10 +7,12 @@
 //! The store knows entries of segments, in order; it knows nothing of commits, producers or
 //! what lives: the chain in meta says which segments exist, and the store is told.
 
+mod ahead;
 mod close;
 mod copying;
 mod entry;
 mod files;
+mod flights;
 mod index;
 mod journal_store;
 pub(crate) mod keeper;
@@ -23,6 +25,7 @@ mod read;
 mod recycle;
 mod rewrite;
 pub(crate) mod shared;
+mod streams;
 mod survey;
 #[cfg(test)]
 mod tests;

@@ -158,6 +158,8 @@ pub(crate) fn open(
         settled: Default::default(),
         files: Files::default(),
         indexes,
+        ahead: Default::default(),
+        flights: Default::default(),
         lock: Mutex::new(Some(lock)),
         may_lack_segments: unreadable.iter().any(|verdict| !verdict.holes.is_empty()),
     };

@@ -17,6 +17,11 @@ pub struct Options {
     pub tail_cache_bytes: usize,
     /// Indexes of closed extents kept in memory.
     pub index_cache_bytes: usize,
+    /// What the disk is asked to fetch ahead of a reader that goes on where it stopped, at a time;
+    /// 0 fetches nothing ahead.
+    pub read_ahead_bytes: usize,
+    /// The same for all readers together: asked for and not read yet.
+    pub max_read_ahead_bytes: usize,
     /// With less free than this, appends fail.
     pub min_free_bytes: u64,
     /// With less free than this share of the disk, in percent, appends fail.
@@ -51,6 +56,8 @@ impl Default for Options {
             chunk_bytes: 4 << 20,
             tail_cache_bytes: 64 << 20,
             index_cache_bytes: 16 << 20,
+            read_ahead_bytes: 1 << 20,
+            max_read_ahead_bytes: 64 << 20,
             min_free_bytes: 1 << 30,
             min_free_percent: 5,
             rewrite_live_percent: 25,

@@ -13,9 +13,11 @@ use crate::journal::footer::{BlockRef, RunStats};
 use crate::journal::format::{self, EntryHead};
 use crate::{AppendKind, Offset, StoredBatch};
 
+use super::flights::Block;
 use super::index::RunPlace;
 use super::plan::{Plan, Wanted, plan, stretches};
 use super::shared::Shared;
+use super::streams::DiskRead;
 use super::{EntryHeader, EntryKind, SegmentId, SegmentRead, SegmentReadOutcome, StoreError};
 
 /// How often a read begins anew because what it wanted was moved meanwhile.
@@ -50,6 +52,8 @@ pub(crate) enum FetchError {
 pub(crate) struct Batch {
     pub(crate) fetched: Vec<Fetched>,
     pub(crate) damaged: Option<Wanted>,
+    /// What came from the disk, or from the kernel's cache of it.
+    disk_bytes: u64,
     /// The first entry that is not in memory, if the rest would have had to wait.
     stopped: Option<Offset>,
 }
@@ -86,13 +90,42 @@ pub(crate) fn read(
             .collect();
         drop(state);
         match fetch(shared, &wanted, in_memory, wait) {
-            Ok(batch) => return Some(outcome(shared, read, batch, next_offset)),
+            Ok(batch) => {
+                let disk_bytes = batch.disk_bytes;
+                let outcome = outcome(shared, read, batch, next_offset);
+                if let Ok(SegmentReadOutcome { next_offset: next, .. }) = outcome
+                    && disk_bytes > 0
+                {
+                    let (id, from, bytes) = (read.id, read.offset, disk_bytes);
+                    let made = DiskRead { id, from, next, bytes };
+                    let now_ms = shared.clock.monotonic_ms();
+                    shared.ahead.note(read, &made, &shared.options, now_ms);
+                }
+                return Some(outcome);
+            }
             Err(FetchError::WouldWait) => return None,
             Err(FetchError::Moved) => {}
             Err(FetchError::Io(error)) => return Some(Err(io_error(&error))),
         }
     }
     Some(Err(StoreError::Io("the segment is being moved".to_owned())))
+}
+
+/// The first block that a read needs from the disk, if that can be said.
+pub(crate) fn first_cold(shared: &Shared, read: &SegmentRead) -> Option<Block> {
+    let mut state = shared.state.lock();
+    let segment = state.index.segment(read.id)?;
+    match plan(segment, read, |extent, block| shared.indexes.get(extent, block)) {
+        Plan::Damaged(_) => None,
+        Plan::Needs(extent, block) => Some(Block::of(extent, block.at)),
+        Plan::Entries { wanted, .. } => {
+            let core = &mut state.core;
+            let cold = wanted.iter().find(|Wanted { extent, entry }| {
+                core.get(*extent, entry.at, entry.len() as usize).is_none()
+            })?;
+            Some(Block::of(cold.extent, cold.entry.at))
+        }
+    }
 }
 
 fn empty(offset: Offset) -> SegmentReadOutcome {
@@ -163,8 +196,7 @@ fn fetch(
     in_memory: Vec<Option<Bytes>>,
     wait: Wait,
 ) -> Result<Batch, FetchError> {
-    let mut batch =
-        Batch { fetched: Vec::with_capacity(wanted.len()), damaged: None, stopped: None };
+    let mut batch = Batch { fetched: Vec::with_capacity(wanted.len()), ..Batch::default() };
     let mut rest = wanted;
     let mut memory = in_memory.into_iter();
     while !rest.is_empty() {
@@ -180,7 +212,14 @@ fn fetch(
         let (on_disk, after) = rest.split_at(cold.min(rest.len()));
         rest = after;
         memory.by_ref().take(cold).for_each(drop);
-        for stretch in stretches(on_disk) {
+        let stretches = stretches(on_disk);
+        if wait == Wait::Yes && stretches.len() > 1 {
+            // The disk may fetch all of them at once, while the first is waited for.
+            for stretch in &stretches {
+                will_read(shared, stretch);
+            }
+        }
+        for stretch in stretches {
             match fetch_stretch(shared, stretch, wait, &mut batch) {
                 Ok(true) => {}
                 Ok(false) => return Ok(batch),
@@ -221,6 +260,7 @@ pub(crate) fn fetch_stretch(
         }
         bytes => bytes?,
     };
+    batch.disk_bytes += bytes.len() as u64;
     for wanted in stretch {
         let start = (wanted.entry.at - from) as usize;
         let end = start + wanted.entry.len() as usize;
@@ -242,6 +282,16 @@ pub(crate) fn fetch_stretch(
         }
     }
     Ok(true)
+}
+
+/// Asks the disk for entries that lie nearly side by side; returns how many bytes they are.
+pub(crate) fn will_read(shared: &Shared, stretch: &[Wanted]) -> u64 {
+    let (Some(first), Some(last)) = (stretch.first(), stretch.last()) else { return 0 };
+    let Some(extent) = shared.extent(first.extent) else { return 0 };
+    let Ok(file) = shared.file(extent.key, extent.kind) else { return 0 };
+    let len = u64::from(last.entry.after().saturating_sub(first.entry.at));
+    file.will_read(u64::from(first.entry.at), len);
+    len
 }
 
 fn read_bytes(

@@ -23,7 +23,9 @@ use crate::journal::core::{Core, Group, Incoming};
 use crate::journal::entries::IndexEntry;
 use crate::journal::{ExtentId, ExtentKey, ExtentKind, format};
 
+use super::ahead::Ahead;
 use super::files::{Files, IndexCache};
+use super::flights::Flights;
 use super::index::{Extent, Index};
 use super::rewrite::Keeping;
 use super::{Entry, Options, Position, StoreError, StoreEvents};
@@ -47,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) settled: Notify,
     pub(crate) files: Files,
     pub(crate) indexes: IndexCache,
+    pub(crate) ahead: Ahead,
+    pub(crate) flights: Flights,
     /// Let go when the store was closed: from then on it only reads.
     pub(crate) lock: Mutex<Option<Box<dyn FolderLock>>>,
     /// See [`super::EntryStore::may_lack_segments`].

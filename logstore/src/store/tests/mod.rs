@@ -4,6 +4,7 @@ mod basics;
 mod crashes;
 mod damage;
 mod interleaving;
+mod reading;
 mod recycling;
 mod rewriting;
 mod threads;
@@ -62,6 +63,8 @@ pub(super) fn options() -> Options {
         chunk_bytes: 4 << 10,
         tail_cache_bytes: 8 << 10,
         index_cache_bytes: 4 << 10,
+        read_ahead_bytes: 4 << 10,
+        max_read_ahead_bytes: 16 << 10,
         min_free_bytes: 0,
         min_free_percent: 0,
         rewrite_live_percent: 50,
