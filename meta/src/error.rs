@@ -49,6 +49,10 @@ pub enum MetaError {
     /// The store doesn't answer now; later it may. Nothing was written.
     #[error("the metadata store is unavailable: {0}")]
     Unavailable(String),
+    /// The disk of the store has no room. Nothing was written; commits are taken again once there
+    /// is room.
+    #[error("the disk of the metadata store is full")]
+    DiskFull,
     /// A write or sync failed: the store takes no more commits until the process is started anew.
     /// A commit that gets this answer may or may not be kept.
     #[error("the metadata store has failed and takes no more writes: {0}")]
@@ -91,7 +95,9 @@ impl MetaError {
             Self::AccessedUnreadable => 1036,
             Self::InvalidOperation(_) => 2000,
             Self::UsedAfterCommit => 2017,
-            Self::Unavailable(_) | Self::StoreFailed(_) | Self::Corrupt(_) => return None,
+            Self::Unavailable(_) | Self::DiskFull | Self::StoreFailed(_) | Self::Corrupt(_) => {
+                return None;
+            }
         })
     }
 }

@@ -2,9 +2,6 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::sync::Arc;
-
-use super::superblock;
 
 /// A file's worth of bytes. A write is durable when a [`sync`](Backend::sync) that began after it
 /// has returned; until then any part of it may be lost, and parts of it in any order.
@@ -32,13 +29,13 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// Writes `data` at `offset`, within the length.
     ///
     /// # Errors
-    /// The device's.
+    /// [`io::ErrorKind::StorageFull`] when there is no room; the device's.
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()>;
 
     /// Cuts, or grows with zeros.
     ///
     /// # Errors
-    /// The device's.
+    /// [`io::ErrorKind::StorageFull`] when there is no room; the device's.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
     /// Makes all writes and lengths durable that were set before this call.
@@ -46,35 +43,4 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// # Errors
     /// The device's. What was not synced before may be lost even if a later call succeeds.
     fn sync(&self) -> io::Result<()>;
-}
-
-/// A backend as redb wants it, behind the superblock.
-#[derive(Debug)]
-pub(super) struct ForRedb(pub(super) Arc<dyn Backend>);
-
-/// Where redb's `offset` lies.
-fn behind(offset: u64) -> io::Result<u64> {
-    offset.checked_add(superblock::BYTES).ok_or_else(|| io::ErrorKind::InvalidInput.into())
-}
-
-impl redb::StorageBackend for ForRedb {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.len()?.saturating_sub(superblock::BYTES))
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(behind(offset)?, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(behind(len)?)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(behind(offset)?, data)
-    }
 }

@@ -6,109 +6,26 @@
 //! ```
 //!
 //! There is no delay: a batch is what arrived while the one before was being synced.
+//!
+//! A full disk is waited out: writes are refused, and each batch looks whether there is room
+//! again. Then the file is opened anew (redb can't take back what it believes it has written).
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
-use redb::{Database, Durability, ReadableTable, Table};
+use redb::{Durability, ReadableTable, Table};
 use tokio::sync::oneshot;
 
+use super::engine::Engine;
+use super::guard::Fault;
+use super::queue::{Answer, CommitQueue, Waiting, is_write, unchanged};
 use super::view::{Published, View};
 use super::watches::Watches;
 use super::window::{Verdict, Window};
-use super::{failed, layout};
+use super::{OpenError, failed, layout};
 use crate::env::Env;
 use crate::error::MetaError;
-use crate::store::{Commit, Committed, KeyRange, Mutation, STAMP_BYTES};
-
-/// Transactions and bytes in one batch at most; bounds what redb holds in memory.
-const MAX_BATCH: usize = 4_096;
-const MAX_BATCH_BYTES: usize = 16 << 20;
-
-type Answer = Result<Committed, MetaError>;
-
-/// A commit on its way.
-#[derive(Debug)]
-struct Waiting {
-    read_version: u64,
-    commit: Commit,
-    answer: oneshot::Sender<Answer>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: Vec<Waiting>,
-    closed: bool,
-    /// Why nothing more can be written.
-    failure: Option<String>,
-}
-
-/// Where transactions hand in their commits.
-#[derive(Debug, Default)]
-pub(super) struct CommitQueue {
-    queue: Mutex<Queue>,
-    arrived: Condvar,
-}
-
-impl CommitQueue {
-    /// Hands in `commit` of a transaction that read at `read_version` and waits for its answer.
-    pub(super) async fn submit(&self, read_version: u64, commit: Commit) -> Answer {
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut queue = self.queue.lock();
-            if let Some(failure) = &queue.failure {
-                return Err(MetaError::StoreFailed(failure.clone()));
-            }
-            if queue.closed {
-                return Err(closed());
-            }
-            queue.waiting.push(Waiting { read_version, commit, answer });
-        }
-        self.arrived.notify_one();
-        // A sender that is dropped without an answer: the thread ended while it had the commit.
-        answered.await.unwrap_or(Err(MetaError::CommitUnknown))
-    }
-
-    /// Waits for commits; `None` when the store is closed and all are answered.
-    fn take(&self) -> Option<Vec<Waiting>> {
-        let mut queue = self.queue.lock();
-        while queue.waiting.is_empty() {
-            if queue.closed {
-                return None;
-            }
-            self.arrived.wait(&mut queue);
-        }
-        let mut bytes = 0;
-        let count = queue
-            .waiting
-            .iter()
-            .take(MAX_BATCH)
-            .take_while(|waiting| {
-                let fits = bytes < MAX_BATCH_BYTES;
-                bytes += waiting.commit.mutations.iter().map(Mutation::byte_size).sum::<usize>();
-                fits
-            })
-            .count();
-        Some(queue.waiting.drain(..count).collect())
-    }
-
-    /// No commit is taken any more; those that wait are still made.
-    pub(super) fn close(&self) {
-        self.queue.lock().closed = true;
-        self.arrived.notify_all();
-    }
-
-    fn fail(&self, reason: &str) -> Vec<Waiting> {
-        let mut queue = self.queue.lock();
-        queue.failure = Some(reason.to_owned());
-        std::mem::take(&mut queue.waiting)
-    }
-}
-
-fn closed() -> MetaError {
-    MetaError::Unavailable("the metadata store is closed".to_owned())
-}
+use crate::store::{Committed, KeyRange, Mutation, STAMP_BYTES};
 
 fn reason_of(error: MetaError) -> String {
     match error {
@@ -119,7 +36,11 @@ fn reason_of(error: MetaError) -> String {
 
 /// The thread's own things.
 pub(super) struct Committer {
-    pub(super) database: Database,
+    pub(super) engine: Engine,
+    /// The cache of the engine, in bytes.
+    pub(super) cache_bytes: usize,
+    /// The disk had no room for the last commit.
+    pub(super) is_full: bool,
     pub(super) queue: Arc<CommitQueue>,
     pub(super) published: Arc<Published>,
     pub(super) env: Env,
@@ -145,17 +66,22 @@ impl Committer {
     }
 
     /// Commits what doesn't conflict and answers all. An error is the store's end.
-    fn commit_batch(&mut self, batch: Vec<Waiting>) -> Result<(), MetaError> {
+    fn commit_batch(&mut self, mut batch: Vec<Waiting>) -> Result<(), MetaError> {
+        if self.is_full
+            && let Err(error) = self.find_room()
+        {
+            return Err(fail_all(batch.into_iter().map(|waiting| waiting.answer), error));
+        }
+        if self.is_full {
+            for waiting in batch.extract_if(.., |waiting| is_write(&waiting.commit)) {
+                let _ = waiting.answer.send(Err(MetaError::DiskFull));
+            }
+        }
         let mut round = Round::default();
         let mut answers = Vec::with_capacity(batch.len());
-        let outcome = self.write_batch(batch, &mut round, &mut answers);
-        if let Err(error) = outcome {
-            let reason = reason_of(error.clone());
-            for (answer, _) in answers {
-                // Also those refused: whatever they conflicted with has not come to be.
-                let _ = answer.send(Err(MetaError::StoreFailed(reason.clone())));
-            }
-            return Err(error);
+        if let Err(error) = self.write_batch(batch, &mut round, &mut answers) {
+            // Also those refused: whatever they conflicted with has not come to be.
+            return Err(fail_all(answers.into_iter().map(|(answer, _)| answer), error));
         }
         self.settle_watches(round)?;
         // Refusals wait as well: a retry must find the commit that it lost to.
@@ -163,6 +89,54 @@ impl Committer {
             let _ = answer.send(result);
         }
         Ok(())
+    }
+
+    /// Goes on where the disk was full, if there is room again.
+    fn find_room(&mut self) -> Result<(), MetaError> {
+        let broken = |error: std::io::Error| MetaError::StoreFailed(error.to_string());
+        if !self.engine.guard.has_room().map_err(broken)? {
+            return Ok(());
+        }
+        let backend = Arc::clone(self.engine.guard.backend());
+        let engine = match Engine::reopen(backend, self.cache_bytes) {
+            Ok(engine) => engine,
+            Err(OpenError::Io(error)) if error.kind() == std::io::ErrorKind::StorageFull => {
+                return Ok(());
+            }
+            Err(error) => return Err(MetaError::StoreFailed(error.to_string())),
+        };
+        let view = View::open(&engine)?;
+        if view.version != self.version {
+            let found = view.version;
+            let text = format!("version {found} after a full disk, where {} was", self.version);
+            return Err(MetaError::StoreFailed(text));
+        }
+        // The old engine's pages are written over from here on: its views end first.
+        self.published.replace(view);
+        self.engine.guard.retire();
+        self.engine = engine;
+        self.is_full = false;
+        tracing::info!("there is room again: the metadata store takes commits");
+        Ok(())
+    }
+
+    /// The disk had no room for the batch: none of it was written.
+    fn disk_was_full(
+        &mut self,
+        version: u64,
+        round: &mut Round,
+        answers: &mut [(oneshot::Sender<Answer>, Answer)],
+    ) {
+        tracing::warn!("the disk is full: the metadata store refuses commits");
+        self.is_full = true;
+        // It remembers writes that have not come to be.
+        self.window = Window::new(self.version);
+        round.touched.clear();
+        for (_, result) in answers {
+            if matches!(result, Ok(committed) if committed.version == version) {
+                *result = Err(MetaError::DiskFull);
+            }
+        }
     }
 
     fn write_batch(
@@ -186,7 +160,7 @@ impl Committer {
         if accepted.is_empty() {
             return Ok(());
         }
-        let mut write = self.database.begin_write().map_err(failed)?;
+        let mut write = self.engine.database.begin_write().map_err(failed)?;
         // One sync, not two: redb's one-phase commit writes the pages, the new root with a
         // checksum, and the byte that chooses between old and new root, and then syncs. Any subset
         // of these writes may survive a crash. Checksums form a Merkle tree (XXH3, 128 bits) from
@@ -211,9 +185,17 @@ impl Committer {
             return Err(error);
         }
         write.commit().map_err(failed)?;
+        match self.engine.guard.fault() {
+            None => {}
+            Some(Fault::Full) => {
+                self.disk_was_full(version, round, answers);
+                return Ok(());
+            }
+            Some(Fault::Failed(reason)) => return Err(MetaError::StoreFailed(reason)),
+        }
         self.version = version;
         self.window.prune(self.env.clock.now(), version);
-        self.published.replace(View::open(&self.database)?);
+        self.published.replace(View::open(&self.engine)?);
         Ok(())
     }
 
@@ -239,10 +221,9 @@ impl Committer {
             .into_iter()
             .map(|mutation| mutation.stamped(stamp))
             .collect::<Result<_, _>>()?;
-        let is_write = !commit.mutations.is_empty() || !commit.writes.is_empty();
         round.watches.append(&mut commit.watches);
-        if !is_write {
-            return Ok(Committed { version: waiting.read_version, stamp: [0xff; STAMP_BYTES] });
+        if !is_write(commit) {
+            return Ok(unchanged(waiting.read_version));
         }
         round.order += 1;
         let touched = commit.mutations.iter().map(Mutation::touches);
@@ -272,6 +253,15 @@ impl Committer {
         }
         Ok(())
     }
+}
+
+/// Answers all with the store's end; returns its reason.
+fn fail_all(answers: impl Iterator<Item = oneshot::Sender<Answer>>, error: MetaError) -> MetaError {
+    let reason = reason_of(error);
+    for answer in answers {
+        let _ = answer.send(Err(MetaError::StoreFailed(reason.clone())));
+    }
+    MetaError::StoreFailed(reason)
 }
 
 /// Should the thread panic, nobody waits for it for ever.

@@ -34,6 +34,8 @@ struct Disk {
     ignores_sync: bool,
     /// Syncs until one fails.
     fail_sync_after: Option<u64>,
+    /// Writes until the disk has no room for any more.
+    full_after: Option<u64>,
     /// Writes, lengths and syncs until the power goes.
     cut_after: Option<u64>,
 }
@@ -57,6 +59,7 @@ impl FaultDisk {
                 life: 0,
                 ignores_sync: false,
                 fail_sync_after: None,
+                full_after: None,
                 cut_after: None,
             })),
         }
@@ -70,6 +73,12 @@ impl FaultDisk {
     /// Lets `count` more syncs succeed and fails all that follow, until the next crash.
     pub fn fail_syncs_after(&self, count: u64) {
         self.disk.lock().fail_sync_after = Some(count);
+    }
+
+    /// Takes `count` more writes and growths, and refuses all that follow as a full disk does; `None`
+    /// makes room.
+    pub fn full_after(&self, count: Option<u64>) {
+        self.disk.lock().full_after = count;
     }
 
     /// Cuts the power by itself in the place of the write or sync after the next `count`.
@@ -94,6 +103,7 @@ impl Disk {
     fn crash(&mut self) {
         self.life += 1;
         self.fail_sync_after = None;
+        self.full_after = None;
         self.cut_after = None;
         // Anything between keeping nearly all and losing nearly all.
         let keep: f64 = self.random.random();
@@ -128,6 +138,14 @@ impl Disk {
                 Change::Write { offset, data } => put(&mut self.durable, offset, &data),
             }
         }
+    }
+
+    /// Takes room for one write; an error is the lack of it.
+    fn take_room(&mut self) -> io::Result<()> {
+        if let Some(left) = &mut self.full_after {
+            *left = left.checked_sub(1).ok_or(io::ErrorKind::StorageFull)?;
+        }
+        Ok(())
     }
 
     /// Counts one change of the disk; an error is the power's end.
@@ -190,6 +208,7 @@ impl Backend for FaultBackend {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.with(|disk| {
             disk.step()?;
+            disk.take_room()?;
             let span = span(offset, data.len())?;
             let offset = span.start;
             disk.current.get_mut(span).ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(data);
@@ -202,6 +221,9 @@ impl Backend for FaultBackend {
         self.with(|disk| {
             disk.step()?;
             let len = span(len, 0)?.start;
+            if len > disk.current.len() {
+                disk.take_room()?;
+            }
             disk.current.resize(len, 0);
             disk.unsynced.push(Change::Len(len));
             Ok(())

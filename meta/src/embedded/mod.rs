@@ -2,21 +2,28 @@
 //!
 //! ```text
 //!   snapshot ─► the newest View, shared            (no lock held, no disk)
-//!   commit   ─► CommitQueue ─► one thread ─► redb ─► Backend (a file, memory, a faulty disk)
+//!   commit   ─► CommitQueue ─► one thread ─► redb ─► Guard ─► Backend (a file, memory, a faulty disk)
 //!                               └ Window: who wrote what in the last seconds
 //!                               └ Watches
 //! ```
+//!
+//! A failed write or sync ends commits until a restart, a full disk until there is room; reads go
+//! on either way ([`guard`]).
 //!
 //! At rest no thread wakes and nothing is written. redb was taken over fjall because its storage
 //! can be replaced, so that the store's durability is tested on a disk that loses writes.
 
 mod backend;
 mod committer;
+mod engine;
 mod fault;
 #[allow(clippy::disallowed_methods, reason = "this is where the real file is")]
 mod file;
+mod guard;
 mod layout;
 mod memory;
+mod overlay;
+mod queue;
 mod superblock;
 mod view;
 mod watches;
@@ -28,16 +35,17 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use redb::{Database, DatabaseError, StorageError};
 
 use crate::env::Env;
 use crate::error::MetaError;
 use crate::store::{Snapshot, Store};
 pub use backend::Backend;
-use committer::{CommitQueue, Committer};
+use committer::Committer;
+use engine::Engine;
 pub use fault::{FaultBackend, FaultDisk};
 pub use file::FileBackend;
 pub use memory::MemoryBackend;
+use queue::CommitQueue;
 use view::{EmbeddedSnapshot, Published, View};
 use watches::Watches;
 use window::Window;
@@ -112,36 +120,15 @@ impl EmbeddedStore {
         options: &EmbeddedOptions,
         env: Env,
     ) -> Result<Self, OpenError> {
-        let found = superblock::read(&*backend)?;
-        if found == superblock::Found::Nothing {
-            backend.set_len(0).map_err(OpenError::Io)?;
-            backend.set_len(superblock::BYTES).map_err(OpenError::Io)?;
-        }
-        let database = Database::builder()
-            .set_cache_size(options.cache_bytes)
-            // Every page is read and its checksum verified, also after a clean stop: damage is told
-            // here, where otherwise redb may trust it or panic later.
-            .set_check_integrity_on_open(true)
-            .create_with_backend(backend::ForRedb(Arc::clone(&backend)))
-            .map_err(|error| match error {
-                DatabaseError::DatabaseAlreadyOpen => OpenError::Locked,
-                DatabaseError::Storage(StorageError::Io(error))
-                    if error.kind() != std::io::ErrorKind::InvalidData =>
-                {
-                    OpenError::Io(error)
-                }
-                other => OpenError::Corrupt(other.to_string()),
-            })?;
-        if found == superblock::Found::Nothing {
-            create_tables(&database).map_err(damaged)?;
-            superblock::write(&*backend).map_err(OpenError::Io)?;
-        }
-        let view = View::open(&database).map_err(damaged)?;
+        let engine = Engine::open(backend, options.cache_bytes)?;
+        let view = View::open(&engine).map_err(engine::damaged)?;
         let version = view.version;
         let published = Arc::new(Published::new(view));
         let queue = Arc::new(CommitQueue::default());
         let committer = Committer {
-            database,
+            engine,
+            cache_bytes: options.cache_bytes,
+            is_full: false,
             queue: Arc::clone(&queue),
             published: Arc::clone(&published),
             env,
@@ -156,6 +143,12 @@ impl EmbeddedStore {
         Ok(Self { queue, published, thread: Mutex::new(Some(thread)) })
     }
 
+    /// Why no commit is taken any more, if a write or a sync failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.queue.failure()
+    }
+
     /// Lets the thread finish and waits for it. Blocks.
     fn join(&self) {
         self.queue.close();
@@ -165,20 +158,6 @@ impl EmbeddedStore {
             tracing::error!("the metadata store's thread panicked");
         }
     }
-}
-
-fn create_tables(database: &Database) -> Result<(), MetaError> {
-    let write = database.begin_write().map_err(failed)?;
-    {
-        write.open_table(layout::DATA).map_err(failed)?;
-        let mut system = write.open_table(layout::SYSTEM).map_err(failed)?;
-        system.insert(layout::VERSION, 0).map_err(failed)?;
-    }
-    write.commit().map_err(failed)
-}
-
-fn damaged(error: MetaError) -> OpenError {
-    OpenError::Corrupt(error.to_string())
 }
 
 /// redb's errors, whatever their type.

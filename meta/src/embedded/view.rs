@@ -7,7 +7,9 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use redb::ReadOnlyTable;
 
-use super::committer::CommitQueue;
+use super::engine::Engine;
+use super::guard::Guard;
+use super::queue::CommitQueue;
 use super::{failed, layout};
 use crate::error::MetaError;
 use crate::store::{Commit, Committed, KeyRange, Page, Snapshot};
@@ -21,6 +23,7 @@ const INLINE_ROWS: usize = 64;
 pub(super) struct View {
     pub(super) version: u64,
     pub(super) data: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    guard: Arc<Guard>,
 }
 
 impl std::fmt::Debug for View {
@@ -30,17 +33,22 @@ impl std::fmt::Debug for View {
 }
 
 impl View {
-    /// The last committed version of `database`.
-    pub(super) fn open(database: &redb::Database) -> Result<Self, MetaError> {
-        let read = redb::ReadableDatabase::begin_read(database).map_err(failed)?;
+    /// The last committed version of `engine`.
+    pub(super) fn open(engine: &Engine) -> Result<Self, MetaError> {
+        let read = redb::ReadableDatabase::begin_read(&engine.database).map_err(failed)?;
         let system = read.open_table(layout::SYSTEM).map_err(failed)?;
         let version = layout::read_number(&system, layout::VERSION)?.unwrap_or(0);
         let data = read.open_table(layout::DATA).map_err(failed)?;
-        Ok(Self { version, data })
+        Ok(Self { version, data, guard: Arc::clone(&engine.guard) })
+    }
+
+    /// What a failed read means: a view whose engine was replaced is too old.
+    fn failed(&self, error: impl Into<redb::Error>) -> MetaError {
+        if self.guard.is_retired() { MetaError::TooOld } else { failed(error) }
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MetaError> {
-        let value = self.data.get(key).map_err(failed)?;
+        let value = self.data.get(key).map_err(|error| self.failed(error))?;
         Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
     }
 
@@ -55,14 +63,16 @@ impl View {
         if range.is_empty() {
             return Ok(page);
         }
-        let mut rows =
-            self.data.range::<&[u8]>(&range.begin[..]..&range.end[..]).map_err(failed)?;
+        let mut rows = self
+            .data
+            .range::<&[u8]>(&range.begin[..]..&range.end[..])
+            .map_err(|error| self.failed(error))?;
         while let Some(row) = if reverse { rows.next_back() } else { rows.next() } {
             if page.rows.len() >= limit || (bytes == 0 && !page.rows.is_empty()) {
                 page.more = true;
                 break;
             }
-            let (key, value) = row.map_err(failed)?;
+            let (key, value) = row.map_err(|error| self.failed(error))?;
             let (key, value) = (key.value(), value.value());
             bytes = bytes.saturating_sub(key.len() + value.len());
             page.rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
