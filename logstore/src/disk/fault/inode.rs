@@ -17,6 +17,15 @@ pub(super) struct Inode {
     unreadable: Vec<Range<u64>>,
 }
 
+/// What becomes of a write that was not synced.
+#[derive(Clone, Copy)]
+pub(super) enum Survival {
+    /// All, nothing, or some sectors.
+    Any,
+    /// Some sectors of so many bytes.
+    Torn(u64),
+}
+
 enum Change {
     Write(u64, Vec<u8>),
     Length(usize),
@@ -101,9 +110,9 @@ impl Inode {
         Ok(())
     }
 
-    pub(super) fn crash(&mut self, rng: &mut StdRng) {
+    pub(super) fn crash(&mut self, survival: Survival, rng: &mut StdRng) {
         for change in std::mem::take(&mut self.unsynced) {
-            change.survive(&mut self.synced, rng);
+            change.survive(&mut self.synced, survival, rng);
         }
         self.live.clone_from(&self.synced);
     }
@@ -117,25 +126,26 @@ impl Change {
         }
     }
 
-    /// Applies all, nothing, or some sectors.
-    fn survive(&self, image: &mut Vec<u8>, rng: &mut StdRng) {
-        match (self, rng.random_range(0..4)) {
-            (_, 0) => {}
-            (_, 1) | (Self::Length(_), _) => self.apply(image),
-            (Self::Write(position, bytes), tear) => {
-                let sector: u64 = if tear == 2 { 512 } else { 4096 };
-                let mut at = *position;
-                let mut rest = bytes.as_slice();
-                while !rest.is_empty() {
-                    let to_boundary = usize::try_from(sector - at % sector).unwrap_or(512);
-                    let (part, after) = rest.split_at(to_boundary.min(rest.len()));
-                    if rng.random_bool(0.5) {
-                        put(image, part, at);
-                    }
-                    at += part.len() as u64;
-                    rest = after;
-                }
+    /// Applies as much as survives.
+    fn survive(&self, image: &mut Vec<u8>, survival: Survival, rng: &mut StdRng) {
+        let sector = match (survival, rng.random_range(0..4)) {
+            (Survival::Torn(sector), _) => sector,
+            (Survival::Any, 0) => return,
+            (Survival::Any, 1) => return self.apply(image),
+            (Survival::Any, 2) => 512,
+            (Survival::Any, _) => 4096,
+        };
+        let Self::Write(position, bytes) = self else { return self.apply(image) };
+        let mut at = *position;
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let to_boundary = usize::try_from(sector - at % sector).unwrap_or(usize::MAX);
+            let (part, after) = rest.split_at(to_boundary.min(rest.len()));
+            if rng.random_bool(0.5) {
+                put(image, part, at);
             }
+            at += part.len() as u64;
+            rest = after;
         }
     }
 }

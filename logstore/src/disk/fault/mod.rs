@@ -7,79 +7,40 @@
 //!             what is found after the restart
 //! ```
 
+mod file;
 mod inode;
+mod state;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{Disk, DiskFile, FolderLock, Space};
-use inode::Inode;
-
-type InodeId = u64;
+use file::{FaultFile, FaultLock};
+use inode::{Inode, Survival};
+use state::{FolderChange, InodeId, State, is_due};
 
 /// The whole disk: hand out [`FaultFolder`]s of it; all of them crash together.
 #[derive(Clone, Default)]
 pub struct FaultDisk {
     state: Arc<Mutex<State>>,
+    /// A sync is held, or may go on.
+    held: Arc<Condvar>,
 }
 
 /// One folder of a [`FaultDisk`].
 #[derive(Clone)]
 pub struct FaultFolder {
     state: Arc<Mutex<State>>,
+    held: Arc<Condvar>,
     prefix: String,
-}
-
-struct FaultFile {
-    state: Arc<Mutex<State>>,
-    inode: InodeId,
-    life: u64,
-    /// The errors of writing back that this description was told of.
-    errors_seen: Mutex<u64>,
-}
-
-struct FaultLock {
-    state: Arc<Mutex<State>>,
-    prefix: String,
-    life: u64,
-}
-
-#[derive(Default)]
-struct State {
-    inodes: BTreeMap<InodeId, Inode>,
-    names: BTreeMap<String, InodeId>,
-    synced_names: BTreeMap<String, InodeId>,
-    folder_changes: Vec<FolderChange>,
-    locked: BTreeSet<String>,
-    next_inode: InodeId,
-    /// Rises with each crash: what was opened before is dead.
-    life: u64,
-    capacity: Option<u64>,
-    no_sync: bool,
-    /// Pages that a disk without a cache has been asked for; `None` while everything is cached.
-    cached: Option<BTreeSet<(InodeId, u64)>>,
-    reads: u64,
-    writes_until_failure: Option<u64>,
-    syncs_until_failure: Option<u64>,
-    folder_syncs_until_failure: Option<u64>,
-    before_read: Option<Box<dyn FnOnce() + Send>>,
-    writes: u64,
-    syncs: u64,
-}
-
-#[derive(Clone)]
-enum FolderChange {
-    Set(String, InodeId),
-    Clear(String),
-    Move(String, String, InodeId),
 }
 
 impl FaultDisk {
@@ -90,13 +51,27 @@ impl FaultDisk {
 
     /// A folder. The same name gives the same folder.
     pub fn folder(&self, name: &str) -> FaultFolder {
-        FaultFolder { state: Arc::clone(&self.state), prefix: format!("{name}/") }
+        FaultFolder {
+            state: Arc::clone(&self.state),
+            held: Arc::clone(&self.held),
+            prefix: format!("{name}/"),
+        }
     }
 
     /// Cuts the power and turns it on again. Of each write that was not synced, all, nothing or
     /// some sectors (512 or 4096 bytes) are kept; of names that were not synced, some. Faults
     /// are taken back. What was open fails from now on, and locks are free.
     pub fn crash(&self, seed: u64) {
+        self.cut(seed, Survival::Any);
+    }
+
+    /// [`FaultDisk::crash`] in the middle of writing: of every write that was not synced some
+    /// sectors of `sector` bytes are kept.
+    pub fn tear(&self, seed: u64, sector: u64) {
+        self.cut(seed, Survival::Torn(sector.max(1)));
+    }
+
+    fn cut(&self, seed: u64, survival: Survival) {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut state = self.state.lock();
         let mut names = std::mem::take(&mut state.synced_names);
@@ -106,25 +81,25 @@ impl FaultDisk {
             }
         }
         for inode in state.inodes.values_mut() {
-            inode.crash(&mut rng);
+            inode.crash(survival, &mut rng);
         }
         let kept: BTreeSet<InodeId> = names.values().copied().collect();
         state.inodes.retain(|id, _| kept.contains(id));
         state.names = names.clone();
         state.synced_names = names;
-        state.locked.clear();
-        state.life += 1;
+        state.end_life();
         state.writes_until_failure = None;
         state.syncs_until_failure = None;
         state.folder_syncs_until_failure = None;
+        drop(state);
+        self.held.notify_all();
     }
 
     /// Ends the process without cutting the power: all that was written stays, what was open
     /// fails from now on, and locks are free.
     pub fn kill(&self) {
-        let mut state = self.state.lock();
-        state.locked.clear();
-        state.life += 1;
+        self.state.lock().end_life();
+        self.held.notify_all();
     }
 
     /// From now on syncs say Ok and do nothing: the mutant that a durability test must catch.
@@ -156,7 +131,7 @@ impl FaultDisk {
     /// The sync after the next `n` fails, once for each file description, and what it should
     /// have made durable never will be.
     pub fn fail_sync_after(&self, n: u64) {
-        self.state.lock().syncs_until_failure = Some(n);
+        self.state.lock().syncs_until_failure = Some((String::new(), n));
     }
 
     /// The sync of a folder after the next `n` fails, once; no name becomes durable by it.
@@ -182,6 +157,24 @@ impl FaultDisk {
 }
 
 impl FaultFolder {
+    /// [`FaultDisk::fail_sync_after`] for the files of this folder.
+    pub fn fail_sync_after(&self, n: u64) {
+        self.state.lock().syncs_until_failure = Some((self.prefix.clone(), n));
+    }
+
+    /// From now on syncs of this folder's files don't end: they fail at the next crash or kill.
+    pub fn hold_syncs(&self) {
+        self.state.lock().holds_syncs_of = Some(self.prefix.clone());
+    }
+
+    /// Waits until a sync is held: what was written before it is on the disk, and not synced.
+    pub fn wait_for_a_held_sync(&self) {
+        let mut state = self.state.lock();
+        while state.held_syncs == 0 {
+            self.held.wait(&mut state);
+        }
+    }
+
     /// What a file holds now.
     ///
     /// # Errors
@@ -220,97 +213,13 @@ impl FaultFolder {
     }
 }
 
-impl State {
-    fn lookup(&self, full: &str) -> io::Result<InodeId> {
-        self.names.get(full).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    fn inode(&self, id: InodeId) -> io::Result<&Inode> {
-        self.inodes.get(&id).ok_or_else(dead)
-    }
-
-    fn inode_mut(&mut self, id: InodeId) -> io::Result<&mut Inode> {
-        self.inodes.get_mut(&id).ok_or_else(dead)
-    }
-
-    fn used(&self) -> u64 {
-        self.names
-            .values()
-            .filter_map(|id| self.inodes.get(id))
-            .map(|i| i.live().len() as u64)
-            .sum()
-    }
-
-    fn cache(&mut self, id: InodeId, position: u64, len: u64) {
-        if let Some(cached) = &mut self.cached {
-            cached.extend(pages(position, len).map(|page| (id, page)));
-        }
-    }
-
-    fn change(&mut self, change: FolderChange) {
-        change.apply(&mut self.names);
-        self.folder_changes.push(change);
-    }
-
-    /// Fails if the disk has no room for `id` to be `len` bytes long.
-    fn reserve(&self, id: InodeId, len: u64) -> io::Result<()> {
-        let grows = len.saturating_sub(self.inode(id)?.live().len() as u64);
-        match self.capacity {
-            Some(capacity) if grows > 0 && self.used() + grows > capacity => {
-                Err(io::ErrorKind::StorageFull.into())
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl FolderChange {
-    fn apply(&self, names: &mut BTreeMap<String, InodeId>) {
-        match self {
-            Self::Set(name, inode) => {
-                names.insert(name.clone(), *inode);
-            }
-            Self::Clear(name) => {
-                names.remove(name);
-            }
-            Self::Move(from, to, inode) => {
-                names.remove(from);
-                names.insert(to.clone(), *inode);
-            }
-        }
-    }
-}
-
-/// Counts down; true when it is this one's turn.
-fn is_due(countdown: &mut Option<u64>) -> bool {
-    match countdown {
-        Some(0) => {
-            *countdown = None;
-            true
-        }
-        Some(n) => {
-            *n -= 1;
-            false
-        }
-        None => false,
-    }
-}
-
-/// The pages that these bytes touch.
-fn pages(position: u64, len: u64) -> impl Iterator<Item = u64> {
-    const PAGE: u64 = 4096;
-    position / PAGE..position.saturating_add(len).div_ceil(PAGE)
-}
-
-fn dead() -> io::Error {
-    io::Error::other("the power was cut")
-}
-
 impl FaultFolder {
     fn handle(&self, state: &State, inode: InodeId) -> io::Result<Arc<dyn DiskFile>> {
         let errors_seen = state.inode(inode)?.errors_at_open();
         Ok(Arc::new(FaultFile {
             state: Arc::clone(&self.state),
+            held: Arc::clone(&self.held),
+            prefix: self.prefix.clone(),
             inode,
             life: state.life,
             errors_seen: Mutex::new(errors_seen),
@@ -402,98 +311,5 @@ impl Disk for FaultFolder {
         }
         let (prefix, life) = (self.prefix.clone(), state.life);
         Ok(Box::new(FaultLock { state: Arc::clone(&self.state), prefix, life }))
-    }
-}
-
-impl FolderLock for FaultLock {}
-
-impl Drop for FaultLock {
-    fn drop(&mut self) {
-        let mut state = self.state.lock();
-        if state.life == self.life {
-            state.locked.remove(&self.prefix);
-        }
-    }
-}
-
-impl FaultFile {
-    /// The state, unless the power was cut since the file was opened.
-    fn state(&self) -> io::Result<parking_lot::MutexGuard<'_, State>> {
-        let state = self.state.lock();
-        if state.life == self.life { Ok(state) } else { Err(dead()) }
-    }
-}
-
-impl DiskFile for FaultFile {
-    fn write_vectored_at(&self, parts: &[&[u8]], position: u64) -> io::Result<()> {
-        let mut state = self.state()?;
-        state.writes += 1;
-        if is_due(&mut state.writes_until_failure) {
-            return Err(io::Error::other("injected: the write failed"));
-        }
-        let bytes = parts.concat();
-        state.reserve(self.inode, position + bytes.len() as u64)?;
-        state.inode_mut(self.inode)?.write(bytes, position);
-        Ok(())
-    }
-
-    fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<usize> {
-        let act = self.state()?.before_read.take();
-        if let Some(act) = act {
-            act();
-        }
-        let mut state = self.state()?;
-        state.reads += 1;
-        let n = state.inode(self.inode)?.read(into, position)?;
-        state.cache(self.inode, position, into.len() as u64);
-        Ok(n)
-    }
-
-    fn will_read(&self, position: u64, len: u64) {
-        if let Ok(mut state) = self.state() {
-            state.cache(self.inode, position, len);
-        }
-    }
-
-    fn try_read_at(&self, into: &mut [u8], position: u64) -> io::Result<Option<usize>> {
-        let state = self.state()?;
-        if let Some(cached) = &state.cached
-            && !pages(position, into.len() as u64).all(|page| cached.contains(&(self.inode, page)))
-        {
-            return Ok(None);
-        }
-        state.inode(self.inode)?.read(into, position).map(Some)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let mut state = self.state()?;
-        state.syncs += 1;
-        let fails = is_due(&mut state.syncs_until_failure);
-        let no_sync = state.no_sync;
-        let inode = state.inode_mut(self.inode)?;
-        if fails {
-            inode.fail_sync();
-        } else if !no_sync {
-            inode.sync();
-        }
-        inode.report_error(&mut self.errors_seen.lock())
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.state()?.inode(self.inode)?.live().len() as u64)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut state = self.state()?;
-        state.writes += 1;
-        state.reserve(self.inode, len)?;
-        state.inode_mut(self.inode)?.set_len(len)
-    }
-
-    fn preallocate(&self, len: u64) -> io::Result<()> {
-        if self.len()? >= len {
-            return Ok(());
-        }
-        self.set_len(len)
     }
 }

@@ -86,3 +86,44 @@ fn no_sync_and_capacity_and_lock() {
     });
     assert!(lost);
 }
+
+#[test]
+fn a_held_sync_ends_with_the_power_and_its_write_is_torn() {
+    for sector in [512, 4096] {
+        let disk = FaultDisk::new();
+        let folder = disk.folder("f");
+        let file = folder.create("a").unwrap();
+        folder.sync_folder().unwrap();
+        let other = disk.folder("g").create("b").unwrap();
+        folder.hold_syncs();
+        file.write_at(&[1; 64 << 10], 0).unwrap();
+        let held = std::thread::spawn({
+            let file = Arc::clone(&file);
+            move || file.sync()
+        });
+        folder.wait_for_a_held_sync();
+        other.sync().unwrap();
+        disk.tear(1, sector);
+        assert!(held.join().unwrap().is_err());
+        let now = folder.contents("a").unwrap();
+        let sectors: Vec<_> = now.chunks(sector as usize).collect();
+        assert!(sectors.iter().all(|bytes| bytes.iter().all(|byte| *byte == bytes[0])));
+        assert!(sectors.iter().any(|bytes| bytes[0] == 1), "some are kept");
+        assert!(sectors.iter().any(|bytes| bytes[0] == 0), "some are lost");
+        let file = folder.open("a").unwrap();
+        file.sync().unwrap();
+    }
+}
+
+#[test]
+fn a_sync_fails_in_the_folder_that_is_meant() {
+    let disk = FaultDisk::new();
+    let (one, other) = (disk.folder("f"), disk.folder("g"));
+    let (one_file, other_file) = (one.create("a").unwrap(), other.create("a").unwrap());
+    one.fail_sync_after(1);
+    other_file.sync().unwrap();
+    one_file.sync().unwrap();
+    other_file.sync().unwrap();
+    assert!(one_file.sync().is_err());
+    one_file.sync().unwrap();
+}
