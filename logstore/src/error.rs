@@ -2,7 +2,8 @@
 
 use interflow_meta::Offset;
 
-/// Why an append was refused. Unless it is [`AppendError::Unknown`], nothing was kept.
+/// Why an append was refused. Unless it is [`AppendError::Unknown`] or
+/// [`AppendError::JournalFailed`], nothing was kept.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum AppendError {
     /// No such log (deleted, or never created).
@@ -34,7 +35,11 @@ pub enum AppendError {
     /// The disk is (nearly) full; the append may be tried again later.
     #[error("the disk is full")]
     DiskFull,
-    /// The journal failed or the node stops: nothing is taken any more.
+    /// A write or a sync of the journal failed: nothing is taken until a restart. An append that was
+    /// in flight then may or may not be kept.
+    #[error("the journal failed: no appends are taken until a restart")]
+    JournalFailed,
+    /// The node stops, or meta didn't let the log be opened: nothing is taken now.
     #[error("the log store does not take appends: {0}")]
     Stopped(&'static str),
     /// It may or may not be kept: retry with the same append key.

@@ -59,15 +59,16 @@ pub struct Standalone {
 /// How the process is, for the admin port.
 struct State {
     log: LogStore,
+    meta: Arc<EmbeddedStore>,
     is_ready: AtomicBool,
 }
 
 impl Health for State {
     fn failure(&self) -> Option<String> {
-        match self.log.health() {
-            LogHealth::Failed(reason) => Some(format!("the journal failed: {reason}")),
-            LogHealth::Serving | LogHealth::Stopping => None,
+        if let LogHealth::Failed(reason) = self.log.health() {
+            return Some(format!("the journal failed: {reason}"));
         }
+        self.meta.failure().map(|reason| format!("the metadata store failed: {reason}"))
     }
 
     fn is_ready(&self) -> bool {
@@ -85,7 +86,8 @@ impl Standalone {
         let (closing, ending) = (CancellationToken::new(), CancellationToken::new());
         let (connections, background) = (TaskTracker::new(), TaskTracker::new());
 
-        let (meta, store, progress, space) = open_stores(&config, disks).await?;
+        let Stores { embedded, meta, journal: store, progress, space } =
+            open_stores(&config, disks).await?;
         let (cluster, identity) = join(&meta).await?;
         let log_config = LogConfig {
             retention_interval: Duration::from_secs(config.storage.retention_interval_s.max(1)),
@@ -140,7 +142,8 @@ impl Standalone {
         .await
         .context("cannot start Kafka")?;
 
-        let state = Arc::new(State { log: log.clone(), is_ready: AtomicBool::new(true) });
+        let state =
+            Arc::new(State { log: log.clone(), meta: embedded, is_ready: AtomicBool::new(true) });
         let admin = Arc::new(Admin {
             log: client,
             topics,
@@ -272,18 +275,27 @@ impl Handler for KafkaHandler {
     }
 }
 
-/// Opens the metadata store and the journal; both may scan files after a crash. Also returns the
-/// size of the journal's disk in bytes.
-async fn open_stores(
-    config: &Config,
-    disks: Disks,
-) -> anyhow::Result<(Meta, Arc<JournalStore>, Arc<Progress>, u64)> {
+/// What a standalone keeps things in.
+struct Stores {
+    embedded: Arc<EmbeddedStore>,
+    /// The handle on it.
+    meta: Meta,
+    journal: Arc<JournalStore>,
+    progress: Arc<Progress>,
+    /// The size of the journal's disk, in bytes.
+    space: u64,
+}
+
+/// Opens the metadata store and the journal; both may scan files after a crash.
+async fn open_stores(config: &Config, disks: Disks) -> anyhow::Result<Stores> {
     let storage = config.storage.clone();
     let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        // Asked first: a folder that is refused must not have been changed. Meta asks itself.
+        JournalStore::check_formats(&*disks.journal)?;
         let env = Env::default();
         let options = EmbeddedOptions { cache_bytes: storage.meta_cache_bytes };
-        let meta = EmbeddedStore::open_on(disks.meta, &options, env.clone())?;
-        let meta = Meta::new(Arc::new(meta), env, META_ROOT);
+        let embedded = Arc::new(EmbeddedStore::open_on(disks.meta, &options, env.clone())?);
+        let meta = Meta::new(embedded.clone(), env, META_ROOT);
         let options = store::Options {
             extent_bytes: storage.extent_bytes,
             sync_depth: storage.sync_depth,
@@ -297,7 +309,7 @@ async fn open_stores(
         let space = disks.journal.space()?.total;
         let progress = Progress::new();
         let journal = JournalStore::open(disks.journal, options, progress.clone())?;
-        Ok((meta, Arc::new(journal), progress, space))
+        Ok(Stores { embedded, meta, journal: Arc::new(journal), progress, space })
     });
     let folder = config.data_dir.0.display().to_string();
     opened.await?.with_context(|| format!("cannot open the data folder {folder}"))

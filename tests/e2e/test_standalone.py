@@ -1,7 +1,10 @@
 """Start, stop, refusals at the start, users, the admin port."""
 
+import hashlib
 import os
+import pathlib
 import socket
+import struct
 import subprocess
 import urllib.error
 import urllib.request
@@ -63,6 +66,58 @@ def refused(*arguments, env=None):
 def any_ports():
     names = ["mqtt", "mqtts", "ws", "wss", "quic", "kafka", "kafkas", "admin"]
     return [part for name in names for part in (f"--{name}-port", "0")]
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def write_newer_meta(folder):
+    """Raises the format in both superblocks: magic, format, its inverse."""
+    path = folder / "meta.redb"
+    bytes_ = bytearray(path.read_bytes())
+    for place in (0, 4096):
+        assert bytes_[place : place + 12] == b"InterflowMta"
+        (found,) = struct.unpack_from("<I", bytes_, place + 12)
+        struct.pack_into("<II", bytes_, place + 12, found + 1, ~(found + 1) & 0xFFFFFFFF)
+    path.write_bytes(bytes_)
+    return found + 1, found
+
+
+def write_newer_journal(folder):
+    """Raises the version in an extent's header: magic, version, 2 bytes, id, salt, CRC-32C."""
+    path = next(path for path in sorted((folder / "journal").iterdir()) if path.read_bytes()[:4] == b"IFX1")
+    bytes_ = bytearray(path.read_bytes())
+    (found,) = struct.unpack_from("<H", bytes_, 4)
+    struct.pack_into("<H", bytes_, 4, found + 1)
+    struct.pack_into("<I", bytes_, 16, crc32c(bytes_[:16]))
+    path.write_bytes(bytes_)
+    return found + 1, found
+
+
+def hashes(folder):
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.parametrize("write_newer", [write_newer_meta, write_newer_journal])
+@pytest.mark.parametrize("ends", ["terminate", "kill"])
+def test_a_folder_of_a_newer_format_is_refused_and_left_alone(write_newer, ends):
+    with Broker(settings={"INTERFLOW_STORAGE__EXTENT_BYTES": "1048576"}) as broker:
+        mqtt_clients.publish("paho-5", broker, "kept", "message", 1)
+        getattr(broker, ends)()
+        folder = pathlib.Path(broker.data_dir)
+        newer, known = write_newer(folder)
+        before = hashes(folder)
+        message = refused("--data-dir", broker.data_dir, *any_ports())
+        assert f"format {newer}" in message and f"up to {known}" in message, message
+        assert broker.data_dir in message and "version of interflow" in message, message
+        assert hashes(folder) == before
 
 
 def test_second_start_on_the_same_folder(broker):

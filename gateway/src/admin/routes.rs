@@ -22,7 +22,7 @@ const MAX_BODY_BYTES: usize = 8 * 1024;
 
 /// How the process is.
 pub trait Health: Send + Sync + 'static {
-    /// Why appends are not taken any more; `None` while all is well.
+    /// Why writing has ended; `None` while all is well.
     fn failure(&self) -> Option<String>;
     /// Whether every listener serves and the process is not about to stop.
     fn is_ready(&self) -> bool;

@@ -262,7 +262,10 @@ impl Retained {
             let rest = updates.split_off(fit.count());
             if let Err(error) = self.store(&updates).await {
                 tracing::error!(%error, "retained messages could not be written");
-                reason = Reason::ImplementationSpecificError;
+                reason = match error {
+                    MetaError::DiskFull | MetaError::StoreFailed(_) => Reason::QuotaExceeded,
+                    _ => Reason::ImplementationSpecificError,
+                };
             }
             self.metrics.retained_writes.add(updates.len() as u64);
             updates = rest;

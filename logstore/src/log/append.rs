@@ -131,9 +131,14 @@ impl Log {
         is_listed
     }
 
-    /// Answers all who wait, since nothing more will become durable: what is in the journal has
-    /// an unknown outcome, what never got there was not kept.
-    pub(super) fn abandon(self: &Arc<Self>, inner: &Arc<Inner>, refusal: &AppendError) {
+    /// Answers all who wait, since nothing more will become durable: what never got to the journal
+    /// by `refusal`, what did, and has an unknown outcome, by `in_flight`.
+    pub(super) fn abandon(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        refusal: &AppendError,
+        in_flight: &AppendError,
+    ) {
         let mut effects = Effects::default();
         {
             let mut state = self.state.lock();
@@ -142,7 +147,7 @@ impl Log {
             }
             if let Some(active) = state.active_mut() {
                 for reply in active.sequencer.abandon() {
-                    effects.refuse(reply, AppendError::Unknown);
+                    effects.refuse(reply, in_flight.clone());
                 }
             }
         }

@@ -120,9 +120,9 @@ impl StoreEvents for Progress {
         }
         tracing::error!(reason, "the journal failed: no more appends are taken, reads go on");
         let Some(inner) = self.inner.get().and_then(Weak::upgrade) else { return };
-        let refusal = AppendError::Stopped("the journal failed");
+        let refusal = AppendError::JournalFailed;
         for log in inner.all_logs() {
-            log.abandon(&inner, &refusal);
+            log.abandon(&inner, &refusal, &refusal);
         }
     }
 }

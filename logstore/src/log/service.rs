@@ -184,7 +184,7 @@ impl LogStore {
         inner.tasks.close();
         inner.tasks.wait().await;
         for log in &logs {
-            log.abandon(inner, &refusal);
+            log.abandon(inner, &refusal, &AppendError::Unknown);
             log.state.lock().tell(Event::Ended);
             log.call_observers();
         }
@@ -208,7 +208,7 @@ impl Inner {
     /// Why no appends are taken, if so.
     pub(super) fn refusal(&self) -> Option<AppendError> {
         if self.progress.failure().is_some() {
-            return Some(AppendError::Stopped("the journal failed"));
+            return Some(AppendError::JournalFailed);
         }
         self.is_stopping
             .load(Ordering::SeqCst)

@@ -187,7 +187,7 @@ fn refusal(error: StoreError) -> AppendError {
         StoreError::Busy => AppendError::Busy,
         StoreError::TooLarge { max_bytes } => AppendError::TooLarge { max_bytes },
         StoreError::Failed(_) | StoreError::Damaged(_) | StoreError::Io(_) => {
-            AppendError::Stopped("the journal failed")
+            AppendError::JournalFailed
         }
     }
 }

@@ -18,7 +18,7 @@ use super::read::{self, Wait};
 use super::shared::Shared;
 use super::{
     Entry, EntryHeader, EntryStore, FoundSegment, Options, Position, SegmentId, SegmentRead,
-    SegmentReadOutcome, StoreError, StoreEvents, ahead, close, keeper, open, worker,
+    SegmentReadOutcome, StoreError, StoreEvents, ahead, close, keeper, open, survey, worker,
 };
 
 /// Keeps entries in the journal of one folder.
@@ -28,6 +28,14 @@ pub struct JournalStore {
 }
 
 impl JournalStore {
+    /// Whether this build can read what is on `disk`: for asking before anything is changed.
+    ///
+    /// # Errors
+    /// [`OpenError::NewerFormat`], [`OpenError::Io`].
+    pub fn check_formats(disk: &dyn Disk) -> Result<(), OpenError> {
+        survey::check_formats(disk)
+    }
+
     /// Opens the journal of `disk`, an empty one if there is none, and takes the folder for
     /// itself. Blocks on the disk.
     ///

@@ -24,13 +24,16 @@ use super::index::{Extent, Index, RunPlace};
 use super::keeper::{self, Relations};
 use super::shared::{Shared, State};
 use super::survey::{Loaded, Survey, survey};
-use super::{Options, Position, StoreEvents, recycle, rewrite};
+use super::{Options, Position, StoreEvents, recycle};
 
 /// Why a journal could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// It was written by a newer version, which this one can't read.
-    #[error("{file} has format {found}; this version reads formats up to {known}")]
+    #[error(
+        "{file} has format {found}; this build reads formats up to {known}: start the version of \
+         interflow that wrote it, or a later one"
+    )]
     NewerFormat {
         /// The file.
         file: String,

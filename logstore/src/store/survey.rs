@@ -42,11 +42,7 @@ pub(super) struct Loaded {
 /// The folder can't be listed, nothing in it can be read, or a file is of a newer format.
 pub(super) fn survey(disk: &dyn Disk) -> Result<Survey, OpenError> {
     let names = disk.list().map_err(trying("listing the folder"))?;
-    let extents: BTreeMap<ExtentId, (ExtentKey, ExtentKind)> = names
-        .iter()
-        .filter_map(|name| ExtentKey::parse_name(name))
-        .map(|(key, kind)| (key.id, (key, kind)))
-        .collect();
+    let extents = extents_in(&names);
     let mut survey = Survey { names, extents, loaded: Vec::new(), scanned: Vec::new() };
     let mut unread = None;
     for (key, kind) in survey.extents.values() {
@@ -69,6 +65,28 @@ pub(super) fn survey(disk: &dyn Disk) -> Result<Survey, OpenError> {
         }
         _ => Ok(survey),
     }
+}
+
+fn extents_in(names: &[String]) -> BTreeMap<ExtentId, (ExtentKey, ExtentKind)> {
+    let extents = names.iter().filter_map(|name| ExtentKey::parse_name(name));
+    extents.map(|(key, kind)| (key.id, (key, kind))).collect()
+}
+
+/// Whether every extent that can be read has a format that this build reads. Nothing is changed.
+///
+/// # Errors
+/// [`OpenError::NewerFormat`]; the folder can't be listed, or a file not be opened.
+pub(super) fn check_formats(disk: &dyn Disk) -> Result<(), OpenError> {
+    let names = disk.list().map_err(trying("listing the folder"))?;
+    for (key, kind) in extents_in(&names).values() {
+        let name = key.file_name(*kind);
+        match disk.open(&name) {
+            Ok(file) => check_version(&*file, &name)?,
+            Err(error) if is_unreadable(&error) => {}
+            Err(error) => return Err(trying(format!("opening {name}"))(error)),
+        }
+    }
+    Ok(())
 }
 
 /// Whether anything was read of it, if only that there is nothing.

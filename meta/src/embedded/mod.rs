@@ -70,7 +70,10 @@ pub enum OpenError {
     #[error("the metadata store is in use by another process")]
     Locked,
     /// A newer Interflow wrote it: use that one.
-    #[error("the metadata store has format {found}; this build knows formats up to {known}")]
+    #[error(
+        "the metadata store has format {found}; this build knows formats up to {known}: start the \
+         version of interflow that wrote it, or a later one"
+    )]
     NewerFormat {
         /// The format found.
         found: u32,
@@ -78,7 +81,7 @@ pub enum OpenError {
         known: u32,
     },
     /// What is there can't be read: restore a backup.
-    #[error("the metadata store is damaged: {0}")]
+    #[error("the metadata store is damaged: {0}; restore the data folder from a backup")]
     Corrupt(String),
     /// The file system's answer.
     #[error("the metadata store can't be opened: {0}")]

@@ -14,7 +14,8 @@ pub(super) fn of_append(error: &AppendError) -> ResponseError {
         AppendError::DuplicateSequence => ResponseError::DuplicateSequenceNumber,
         AppendError::ProducerFenced { .. } => ResponseError::InvalidProducerEpoch,
         AppendError::TooLarge { .. } => ResponseError::MessageTooLarge,
-        AppendError::DiskFull => ResponseError::KafkaStorageError,
+        // What was in flight when the journal failed may be kept: a producer's retry is told apart.
+        AppendError::DiskFull | AppendError::JournalFailed => ResponseError::KafkaStorageError,
         AppendError::Stopped(_) => ResponseError::NotLeaderOrFollower,
         AppendError::Unknown => ResponseError::RequestTimedOut,
         // Retriable, without a look-up of new metadata: nothing was kept.

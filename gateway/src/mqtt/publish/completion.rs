@@ -68,8 +68,10 @@ pub(crate) fn complete(completions: impl IntoIterator<Item = Completion>, reason
 /// What a refused append means to a publisher.
 pub(super) fn reason(error: &AppendError) -> Reason {
     match error {
-        AppendError::DiskFull | AppendError::Busy => Reason::QuotaExceeded,
-        AppendError::TooLarge { .. } => Reason::QuotaExceeded,
+        AppendError::DiskFull
+        | AppendError::JournalFailed
+        | AppendError::Busy
+        | AppendError::TooLarge { .. } => Reason::QuotaExceeded,
         _ => Reason::ImplementationSpecificError,
     }
 }

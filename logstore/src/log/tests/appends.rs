@@ -166,8 +166,8 @@ async fn a_failed_journal_stops_appends_and_not_reads() {
     node.put(batch(log, 1, "a")).await.unwrap();
     let in_flight = node.logs.append(batch(log, 1, "b"));
     node.store.fail();
-    assert_eq!(in_flight.await, Err(AppendError::Unknown));
-    assert!(matches!(node.logs.append(batch(log, 1, "c")).await, Err(AppendError::Stopped(_))));
+    assert_eq!(in_flight.await, Err(AppendError::JournalFailed));
+    assert_eq!(node.logs.append(batch(log, 1, "c")).await, Err(AppendError::JournalFailed));
     assert_eq!(node.logs.health(), Health::Failed("a test".to_owned()));
     assert_eq!(node.read_all(log).await, vec![(0, "a".into())]);
     node.logs.shutdown().await;

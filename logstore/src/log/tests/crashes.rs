@@ -516,7 +516,10 @@ impl World {
                 for sent in &producer.pipeline {
                     match &sent.answer {
                         Answer::Failed(
-                            AppendError::Unknown | AppendError::Busy | AppendError::Stopped(_),
+                            AppendError::Unknown
+                            | AppendError::Busy
+                            | AppendError::JournalFailed
+                            | AppendError::Stopped(_),
                         ) => break,
                         Answer::Failed(error) => {
                             return Err(format!(
@@ -542,7 +545,10 @@ impl World {
                     None => left.push((text, ticket)),
                     Some(Ok(appended)) => promise(&mut promises.acked, appended.base_offset, text)?,
                     Some(Err(
-                        AppendError::Unknown | AppendError::Busy | AppendError::Stopped(_),
+                        AppendError::Unknown
+                        | AppendError::Busy
+                        | AppendError::JournalFailed
+                        | AppendError::Stopped(_),
                     )) => {}
                     Some(Err(error)) => return Err(format!("log {}: {error}", promises.log)),
                 }

@@ -314,6 +314,7 @@ async fn k25_errors_of_the_log_are_kafkas() {
         (AppendError::ProducerFenced { current: 2 }, E::InvalidProducerEpoch),
         (AppendError::TooLarge { max_bytes: 1 }, E::MessageTooLarge),
         (AppendError::DiskFull, E::KafkaStorageError),
+        (AppendError::JournalFailed, E::KafkaStorageError),
         (AppendError::Stopped("test"), E::NotLeaderOrFollower),
         (AppendError::Unknown, E::RequestTimedOut),
         (AppendError::Busy, E::NotEnoughReplicas),
