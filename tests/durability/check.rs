@@ -12,16 +12,16 @@ use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::RecordBatchDecoder;
 
 use crate::load::{Acknowledged, GROUP, PARTITIONS, RETAINED, TOPIC, name_of};
+use crate::running::Addresses;
 use crate::wire::{Kafka, Mqtt};
-use crate::world::Addresses;
 
 /// The partitions of the topic that MQTT publishes go to.
 const MQTT_PARTITIONS: i32 = 8;
 
 /// A record as it was read.
-struct Found {
-    key: String,
-    value: String,
+pub(crate) struct Found {
+    pub(crate) key: String,
+    pub(crate) value: String,
 }
 
 /// Compares what is there with `all`; an error says what is missing.
@@ -35,7 +35,11 @@ pub(crate) fn everything(addresses: &Addresses, all: &Acknowledged) -> Result<()
 }
 
 /// Every record of a partition, by offset.
-fn read(kafka: &mut Kafka, topic: &str, partition: i32) -> Result<BTreeMap<i64, Found>, String> {
+pub(crate) fn read(
+    kafka: &mut Kafka,
+    topic: &str,
+    partition: i32,
+) -> Result<BTreeMap<i64, Found>, String> {
     let mut found = BTreeMap::new();
     let mut offset = 0;
     loop {

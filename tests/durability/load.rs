@@ -189,7 +189,12 @@ fn produce(load: &Load, tell: &Sender<()>, seen: &mut Acknowledged) -> io::Resul
     Ok(())
 }
 
-fn batch(values: &[String], producer_id: i64, producer_epoch: i16, sequence: i32) -> Bytes {
+pub(crate) fn batch(
+    values: &[String],
+    producer_id: i64,
+    producer_epoch: i16,
+    sequence: i32,
+) -> Bytes {
     let records: Vec<Record> = (0..)
         .zip(values)
         .map(|(n, value)| Record {

@@ -5,11 +5,31 @@
 //! everything acknowledged must be there: MQTT publishes, Kafka records at their offsets, committed
 //! group offsets, retained messages, topics. A build that doesn't sync, and one that acknowledges
 //! before the sync, must be found out.
+//!
+//! The other files make one thing of the disk fail each, and look through the sockets at what was
+//! promised for it: a failed sync of the journal and of the metadata, a full disk, writes that are
+//! torn, bits that flip.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
+mod admin;
 mod check;
+mod failed_meta;
+mod failed_sync;
+mod flips;
+mod full_disk;
+mod kafka;
 mod load;
+mod meta_file;
+mod mqtt5;
+mod running;
+mod scene;
+mod torn;
 mod wire;
 mod world;
 

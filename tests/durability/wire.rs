@@ -11,7 +11,8 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, Str
 /// A server that is cut off answers no more: a read ends after this.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+/// A connection whose reads end.
+pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
