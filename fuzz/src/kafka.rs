@@ -1,7 +1,9 @@
 //! Kafka's request frames and record batches.
 
 use bytes::{Bytes, BytesMut};
+use interflow_gateway::kafka::data::fuzz_bodies;
 use interflow_gateway::kafka::frame::fuzz_frame;
+use interflow_gateway::kafka::fuzz_plain;
 use interflow_gateway::records::{BatchBuilder, fuzz_batch};
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, CreateTopicsRequest, FetchRequest, FindCoordinatorRequest,
@@ -22,6 +24,18 @@ pub(crate) const BATCH: Memory = Memory { fixed: 16 << 20, per_byte: 256 };
 /// A request frame without its length.
 pub(crate) fn frame(bytes: &[u8]) {
     fuzz_frame(bytes);
+    fuzz_bodies(bytes);
+}
+
+/// A SASL/PLAIN token.
+pub(crate) fn plain(bytes: &[u8]) {
+    fuzz_plain(bytes);
+}
+
+pub(crate) fn tokens() -> Vec<Vec<u8>> {
+    [&b"\0ann\0secret"[..], b"ann\0ann\0sec\0ret", b"bob\0ann\0secret", b"\0\0", b"\0\xff\0p"]
+        .map(<[u8]>::to_vec)
+        .to_vec()
 }
 
 /// A record batch.

@@ -5,6 +5,24 @@
 //!           └► cargo-fuzz/: libFuzzer, coverage        nightly, for hours: `fuzz/run`
 //! ```
 //!
+//! | bytes from outside | target |
+//! | --- | --- |
+//! | MQTT packets, CONNECT (the version is in it) | `mqtt_v31`, `mqtt_v311`, `mqtt_v5`; `mqtt_client` for our own client |
+//! | topic names, filters, shared ones | `topics` |
+//! | records of Kafka producers as MQTT messages | `mqtt_record` |
+//! | WebSocket handshakes and frames | `websocket` |
+//! | Kafka request headers and bodies, the readers of Produce and Fetch | `kafka_frame` |
+//! | SASL/PLAIN tokens | `sasl_plain` |
+//! | record batches, their four compressions | `record_batch` |
+//! | extents, groups, entries, footers, indexes, producer snapshots | `journal` |
+//! | values in the metadata | `meta_values` |
+//!
+//! Without a target: consumer protocol metadata and assignments (kept as they are, never read);
+//! the size before a Kafka request and the superblock of the metadata (a number of fixed width,
+//! checked where it is read); redb's pages (checksums from the root, tested with flipped bits);
+//! HTTP and JSON of the admin port (axum, serde_json; loopback only); TLS and QUIC (rustls, quinn);
+//! the configuration (TOML by figment, from the operator).
+//!
 //! To add one: a function that must not panic, its seeds, and a line in [`TARGETS`].
 
 mod kafka;
@@ -53,14 +71,33 @@ const JOURNAL: Memory = Memory { fixed: 64 << 10, per_byte: 64 };
 /// Every kind of value is decoded; a topic's partitions are listed, up to the most it may have.
 const VALUES: Memory = Memory { fixed: 2 << 20, per_byte: 2 << 10 };
 
+/// A batch is built from the fields and read again.
+const RECORD: Memory = Memory { fixed: 16 << 10, per_byte: 128 };
+
+/// Messages are bounded by 4 KiB; a handshake's headers and the copies of a frame take the rest.
+const WEBSOCKET: Memory = Memory { fixed: 128 << 10, per_byte: 64 };
+
 /// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "mqtt_v31", run: mqtt::v31, seeds: mqtt::v31_seeds, memory: BORROWS },
     Target { name: "mqtt_v311", run: mqtt::v311, seeds: mqtt::v311_seeds, memory: BORROWS },
     Target { name: "mqtt_v5", run: mqtt::v5, seeds: mqtt::v5_seeds, memory: BORROWS },
     Target { name: "mqtt_client", run: mqtt::client, seeds: mqtt::client_seeds, memory: BORROWS },
+    Target {
+        name: "mqtt_record",
+        run: interflow_gateway::mqtt::fuzz_record,
+        seeds: interflow_gateway::mqtt::record_seeds,
+        memory: RECORD,
+    },
     Target { name: "topics", run: topics::run, seeds: topics::seeds, memory: topics::MEMORY },
+    Target {
+        name: "websocket",
+        run: interflow_gateway::net::fuzz_websocket,
+        seeds: interflow_gateway::net::websocket_seeds,
+        memory: WEBSOCKET,
+    },
     Target { name: "kafka_frame", run: kafka::frame, seeds: kafka::frames, memory: kafka::FRAME },
+    Target { name: "sasl_plain", run: kafka::plain, seeds: kafka::tokens, memory: BORROWS },
     Target { name: "record_batch", run: kafka::batch, seeds: kafka::batches, memory: kafka::BATCH },
     Target {
         name: "journal",

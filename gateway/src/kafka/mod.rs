@@ -25,4 +25,5 @@ mod testing;
 pub use broker::{Deps, Endpoint};
 pub use config::KafkaConfig;
 pub use metrics::{Counter, LATENCY_BOUNDS_US, Latency, Metrics};
+pub use sasl::fuzz_plain;
 pub use server::Server;

@@ -71,6 +71,13 @@ fn plain(token: &[u8]) -> Option<(&str, &[u8])> {
     (is_self && !password.is_empty()).then_some((user, password))
 }
 
+/// Reads any bytes as a PLAIN token: for fuzzing.
+pub fn fuzz_plain(token: &[u8]) {
+    let Some((user, password)) = plain(token) else { return };
+    let bare = [b"\0", user.as_bytes(), b"\0", password].concat();
+    assert!(token == bare || token == [user.as_bytes(), &bare].concat(), "nothing is left over");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -37,4 +37,5 @@ mod will;
 pub use broker::{Broker, BrokerDeps, StartError};
 pub use clock::{SystemWallClock, WallClock};
 pub use config::MqttConfig;
+pub use deliver::{fuzz_record, record_seeds};
 pub use metrics::{BatchSizes, ByQoS, Counter, MqttMetrics};

@@ -27,6 +27,10 @@ const READ_BUFFER: usize = 4 << 10;
 /// Bytes of one outgoing frame at most.
 const MAX_OUT_FRAME: usize = 64 << 10;
 
+/// Bytes of frames that the socket didn't take yet. A client that pings and doesn't read costs no
+/// more: past this only the latest pong is kept.
+const MAX_UNSENT: usize = 4 * MAX_OUT_FRAME;
+
 /// What a WebSocket listener accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebSocketOptions {
@@ -58,6 +62,7 @@ where
         .read_buffer_size(READ_BUFFER)
         // Frames go out as they are written: whoever writes batches already.
         .write_buffer_size(0)
+        .max_write_buffer_size(MAX_UNSENT)
         .max_message_size(Some(options.max_message_bytes))
         .max_frame_size(Some(options.max_message_bytes));
     #[expect(clippy::result_large_err, reason = "the callback's type is the library's")]
@@ -170,10 +175,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketBytes<S> {
         let socket = &mut self.socket;
         ready!(Pin::new(&mut *socket).poll_ready(cx)).map_err(io_error)?;
         let frame = buf.get(..MAX_OUT_FRAME).unwrap_or(buf);
-        Pin::new(socket)
-            .start_send(Message::Binary(Bytes::copy_from_slice(frame)))
-            .map_err(io_error)?;
-        Poll::Ready(Ok(frame.len()))
+        loop {
+            let message = Message::Binary(Bytes::copy_from_slice(frame));
+            match Pin::new(&mut *socket).start_send(message) {
+                Ok(()) => return Poll::Ready(Ok(frame.len())),
+                // Pongs fill the buffer: they have to go first.
+                Err(Error::WriteBufferFull(_)) => {
+                    ready!(Pin::new(&mut *socket).poll_flush(cx)).map_err(io_error)?;
+                }
+                Err(error) => return Poll::Ready(Err(io_error(error))),
+            }
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

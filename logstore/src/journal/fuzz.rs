@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::core::producers::Producers;
 use crate::disk::DiskFile;
 use crate::store::{EntryHeader, EntryKind, Position, SegmentId};
 use crate::{AppendKey, Epoch, KeyDigest, LogId};
@@ -19,6 +20,9 @@ const KEY: ExtentKey = ExtentKey { id: ExtentId(5), salt: 77 };
 pub fn fuzz_journal(bytes: &[u8]) {
     let _ = format::decode_extent_version(bytes);
     let _ = format::read_entry(bytes);
+    if let Ok((producers, is_last)) = Producers::decode(bytes) {
+        assert_eq!(Producers::decode(&producers.encode(is_last)), Ok((producers, is_last)));
+    }
     if let Some(index) = RunIndex::decode(bytes) {
         let blocks = index.entries().len().div_ceil(super::entries::BLOCK);
         for block in 0..=blocks {

@@ -18,6 +18,7 @@
 mod body;
 mod errors;
 mod fetch;
+mod fuzz;
 mod leader_epoch;
 mod list_offsets;
 mod plane;
@@ -34,6 +35,7 @@ mod over_journal;
 mod tests;
 
 pub use body::Body;
+pub use fuzz::fuzz_bodies;
 pub use plane::{DataLimits, DataPlane};
 pub use produce::{Produce, ProduceAnswer};
 pub use producer_id::{ProducerIdError, ProducerIdSource};

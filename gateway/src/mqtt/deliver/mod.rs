@@ -7,6 +7,7 @@
 
 mod dispatch;
 mod feed;
+mod fuzz;
 mod matcher;
 mod message;
 mod outgoing;
@@ -16,6 +17,7 @@ mod tail;
 
 pub(crate) use dispatch::{DispatchParts, dispatch};
 pub(crate) use feed::{FeedParts, feed};
+pub use fuzz::{fuzz_record, record_seeds};
 pub(crate) use message::Message;
 pub(crate) use outgoing::{Outgoing, Variants};
 pub(crate) use page::Found;

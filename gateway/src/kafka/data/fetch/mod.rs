@@ -14,6 +14,7 @@ mod response;
 mod session;
 
 pub(super) use feed::Feeds;
+pub(super) use request::wanted_of as read_request;
 pub(super) use session::Sessions;
 
 #[cfg(test)]

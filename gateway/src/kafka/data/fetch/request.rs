@@ -74,6 +74,16 @@ pub(super) fn read(version: i16, body: &[u8], topics: &Topics) -> Result<FetchRe
     })
 }
 
+/// The partitions and offsets that [`read`] finds in `body`: for fuzzing.
+pub(in crate::kafka::data) fn wanted_of(
+    version: i16,
+    body: &[u8],
+    topics: &Topics,
+) -> Result<Vec<(i32, i64)>, FrameError> {
+    let request = read(version, body, topics)?;
+    Ok(request.wanted.iter().map(|wanted| (wanted.partition, wanted.offset)).collect())
+}
+
 fn read_wanted(
     at: &mut Reader<'_>,
     version: i16,

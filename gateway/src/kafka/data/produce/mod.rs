@@ -7,4 +7,5 @@ mod start;
 #[cfg(test)]
 mod tests;
 
+pub(super) use request::{Named, Preamble, Visitor, walk};
 pub use start::{Produce, ProduceAnswer};

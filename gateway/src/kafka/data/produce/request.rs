@@ -13,13 +13,13 @@ pub(super) const BY_ID: i16 = 13;
 
 /// What stands before the topics.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Preamble {
-    pub(super) acks: i16,
-    pub(super) timeout_ms: i32,
+pub(in crate::kafka::data) struct Preamble {
+    pub(in crate::kafka::data) acks: i16,
+    pub(in crate::kafka::data) timeout_ms: i32,
 }
 
 /// What a request says, in the order in which it says it.
-pub(super) trait Visitor {
+pub(in crate::kafka::data) trait Visitor {
     /// The topic whose partitions follow.
     fn topic(&mut self, topic: Named<'_>, partitions: usize);
 
@@ -29,7 +29,7 @@ pub(super) trait Visitor {
 
 /// A topic's name or id.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Named<'a> {
+pub(in crate::kafka::data) enum Named<'a> {
     Name(&'a str),
     Id(Uuid),
 }
@@ -40,7 +40,7 @@ pub(super) fn is_flexible(version: i16) -> bool {
 }
 
 /// Walks `body`, the body of a request that has passed [`check`](crate::kafka::frame::check).
-pub(super) fn walk<V: Visitor>(
+pub(in crate::kafka::data) fn walk<V: Visitor>(
     version: i16,
     body: &Bytes,
     begin: impl FnOnce(Preamble) -> V,
