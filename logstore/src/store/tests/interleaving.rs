@@ -206,7 +206,7 @@ fn the_power_may_fail_at_every_step() {
     let (mut unfinished, mut between) = (0, 0);
     for seed in 0..2 {
         for steps in 0.. {
-            let harness = woven(always());
+            let harness = woven(Options { recycled_extents: seed as usize * 2, ..always() });
             tell_lives(&harness);
             let done = (0..steps).take_while(|_| keeper::keep_one(&harness.store.shared).is_some());
             let done = done.count() as u64;
