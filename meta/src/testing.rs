@@ -1,4 +1,5 @@
-//! Meta for unit tests: what is read is counted, commits are lost as told, the clock stands.
+//! Meta for unit tests of entities: what is read is counted, commits are lost as told, the clock
+//! stands.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +17,6 @@ use crate::{Clock, EmbeddedStore, Env, LossyStore, Meta, MetaError, Random};
 #[derive(Debug, Default)]
 pub(crate) struct Probe {
     pub(crate) rows: AtomicU64,
-    pub(crate) commits: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -70,24 +70,17 @@ impl Snapshot for ProbedSnapshot {
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed, MetaError> {
-        self.probe.commits.fetch_add(1, Ordering::Relaxed);
         self.inner.commit(commit).await
     }
 }
 
-/// A clock that stands until it is moved.
-#[derive(Debug, Default)]
-pub(crate) struct ManualClock(Mutex<Duration>);
+/// A clock that stands.
+#[derive(Debug)]
+struct StandingClock;
 
-impl ManualClock {
-    pub(crate) fn advance(&self, by: Duration) {
-        *self.0.lock() += by;
-    }
-}
-
-impl Clock for ManualClock {
+impl Clock for StandingClock {
     fn now(&self) -> Duration {
-        *self.0.lock()
+        Duration::ZERO
     }
 }
 
@@ -103,22 +96,20 @@ impl Random for SeededRandom {
 /// Meta in memory, with a standing clock and repeatable random numbers.
 pub(crate) struct TestBed {
     pub(crate) meta: Meta,
-    pub(crate) clock: Arc<ManualClock>,
     pub(crate) probe: Arc<Probe>,
     pub(crate) lossy: LossyStore,
 }
 
 impl TestBed {
     pub(crate) fn new() -> Self {
-        let clock = Arc::new(ManualClock::default());
         let probe = Arc::new(Probe::default());
         let env = Env {
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            clock: Arc::new(StandingClock),
             random: Arc::new(SeededRandom(Mutex::new(StdRng::seed_from_u64(1)))),
         };
         let lossy = LossyStore::new(Arc::new(EmbeddedStore::in_memory(env.clone()).unwrap()));
         let store = ProbedStore { inner: Arc::new(lossy.clone()), probe: Arc::clone(&probe) };
         let meta = Meta::new(Arc::new(store), env, "test");
-        Self { meta, clock, probe, lossy }
+        Self { meta, probe, lossy }
     }
 }

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::range::{KeyRange, key_after};
 use crate::error::MetaError;
+use crate::transaction::MAX_VALUE_BYTES;
 
 /// Bytes of a transaction's version: 8 of the version and 2 of the place within it, big-endian.
 pub const STAMP_BYTES: usize = 10;
@@ -34,6 +35,8 @@ pub enum AtomicOp {
     ByteMin,
     /// Clears the key if its value equals the operand.
     CompareAndClear,
+    /// The operand behind the value; nothing when together they exceed the limit of values.
+    AppendIfFits,
 }
 
 impl AtomicOp {
@@ -44,7 +47,13 @@ impl AtomicOp {
             (Self::CompareAndClear, old) => {
                 return old.filter(|old| *old != operand).cloned();
             }
-            (Self::Min | Self::And | Self::ByteMin | Self::ByteMax, None) => operand.clone(),
+            (Self::Min | Self::And | Self::ByteMin | Self::ByteMax | Self::AppendIfFits, None) => {
+                operand.clone()
+            }
+            (Self::AppendIfFits, Some(old)) if old.len() + operand.len() > MAX_VALUE_BYTES => {
+                old.clone()
+            }
+            (Self::AppendIfFits, Some(old)) => [&old[..], operand].concat().into(),
             (Self::ByteMin, Some(old)) => old.min(operand).clone(),
             (Self::ByteMax, Some(old)) => old.max(operand).clone(),
             (Self::Add, old) => {

@@ -75,13 +75,14 @@ impl Transaction {
         let reverse = selector.offset <= 0;
         let (range, steps) = if reverse {
             let steps = i64::from(selector.offset).unsigned_abs() + 1;
-            (KeyRange::new(Bytes::new(), middle), steps)
+            (KeyRange::new(Bytes::new(), middle.clone()), steps)
         } else {
             let steps = i64::from(selector.offset).unsigned_abs();
-            (KeyRange::new(middle, last.clone()), steps)
+            (KeyRange::new(middle.clone(), last.clone()), steps)
         };
         let steps = usize::try_from(steps).unwrap_or(usize::MAX);
-        let options = RangeOptions { rows: steps, reverse, snapshot, ..RangeOptions::default() };
+        // What lies behind the key that is found doesn't matter: the conflict range ends there.
+        let options = RangeOptions { rows: steps, reverse, ..RangeOptions::default() }.snapshot();
         let mut scan = self.scan(range, options);
         let mut found = (0, Bytes::new());
         while let Some(rows) = scan.next_page().await? {
@@ -90,11 +91,20 @@ impl Transaction {
                 found.1 = key.clone();
             }
         }
-        Ok(match found {
+        let key = match found {
             (count, key) if count == steps => key,
             _ if reverse => Bytes::new(),
-            _ => last,
-        })
+            _ => last.clone(),
+        };
+        if !snapshot {
+            let read = if reverse {
+                KeyRange::new(key.clone(), middle)
+            } else {
+                KeyRange::new(middle, key_after(&key).min(last))
+            };
+            self.inner.state.lock().reads.insert(read);
+        }
+        Ok(key)
     }
 
     /// The range between two selected keys; empty when they are in the wrong order.
