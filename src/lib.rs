@@ -3,6 +3,7 @@
 //! ```text
 //!   cli/          one file a subcommand
 //!   config        file, environment and flags, with the source of every value
+//!   meta_store    which metadata store, and how to open it
 //!   run/          standalone: disk ─► meta ─► log store ─► gateway ─► listeners
 //!   kafka, mqtt   the tools' clients
 //! ```
@@ -10,5 +11,6 @@
 pub mod cli;
 pub mod config;
 mod kafka;
+pub mod meta_store;
 mod mqtt;
 pub mod run;

@@ -9,9 +9,8 @@ use interflow_logstore::disk::{Disk, RealDisk};
 use interflow_meta::{Backend, FileBackend, OpenError};
 
 use crate::config::Config;
+use crate::meta_store::META_FILE;
 
-/// The file of the embedded metadata store.
-const META_FILE: &str = "meta.redb";
 /// The folder of the journal.
 const JOURNAL_FOLDER: &str = "journal";
 

@@ -28,11 +28,10 @@ use super::disks::Disks;
 use super::listen::{self, Listeners};
 use super::{metrics, stream, welcome};
 use crate::config::Config;
+use crate::meta_store::META_ROOT;
 
 /// The only node of a standalone.
 const NODE: NodeId = NodeId(1);
-/// The root of all keys in the metadata store.
-const META_ROOT: &str = "interflow";
 /// Appends in flight, and what they need of the disk, are finished within this at shutdown.
 const FINISH: Duration = Duration::from_secs(4);
 
