@@ -2,7 +2,10 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["proto/interflow/meta/v1.proto"], ["proto"])?;
-    prost_build::Config::new().bytes(["."]).btree_map(["."]).compile_fds(files)?;
+    let files = protox::compile(
+        ["proto/interflow/meta/v1.proto", "proto/interflow/meta/remote.proto"],
+        ["proto"],
+    )?;
+    tonic_prost_build::configure().bytes(".").btree_map(".").compile_fds(files)?;
     Ok(())
 }

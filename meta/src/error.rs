@@ -46,6 +46,10 @@ pub enum MetaError {
     /// The transaction was committed already. (FoundationDB 2017, `used_during_commit`)
     #[error("transaction used after its commit began")]
     UsedAfterCommit,
+    /// More keys are watched than the store can: let go of some. Nothing was written.
+    /// (FoundationDB 1032, `too_many_watches`)
+    #[error("too many watches")]
+    TooManyWatches,
     /// The store doesn't answer now; later it may. Nothing was written.
     #[error("the metadata store is unavailable: {0}")]
     Unavailable(String),
@@ -53,6 +57,10 @@ pub enum MetaError {
     /// is room.
     #[error("the disk of the metadata store is full")]
     DiskFull,
+    /// The store doesn't take this client, by its token or its protocol: cure that. Nothing was
+    /// written.
+    #[error("the metadata store refuses this client: {0}")]
+    Refused(String),
     /// A write or sync failed: the store takes no more commits until the process is started anew.
     /// A commit that gets this answer may or may not be kept.
     #[error("the metadata store has failed and takes no more writes: {0}")]
@@ -95,9 +103,12 @@ impl MetaError {
             Self::AccessedUnreadable => 1036,
             Self::InvalidOperation(_) => 2000,
             Self::UsedAfterCommit => 2017,
-            Self::Unavailable(_) | Self::DiskFull | Self::StoreFailed(_) | Self::Corrupt(_) => {
-                return None;
-            }
+            Self::TooManyWatches => 1032,
+            Self::Unavailable(_)
+            | Self::DiskFull
+            | Self::Refused(_)
+            | Self::StoreFailed(_)
+            | Self::Corrupt(_) => return None,
         })
     }
 }

@@ -7,7 +7,7 @@
 //!      │
 //!   Store ── Snapshot                                 a version to read, an optimistic commit
 //!      │
-//!   embedded (redb on a Backend)                      later: foundationdb, remote
+//!   embedded (redb on a Backend)   remote (gRPC to a server of another store)   later: foundationdb
 //! ```
 //!
 //! - A transaction reads *one version* of everything, with its own writes on top.
@@ -64,6 +64,7 @@ mod env;
 mod error;
 mod ids;
 mod meta;
+mod remote;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -81,6 +82,10 @@ pub use env::{Clock, Env, Random, SystemClock, SystemRandom};
 pub use error::{MetaError, TransactError};
 pub use ids::{Durability, Epoch, LogId, NodeId, Offset};
 pub use meta::Meta;
+pub use remote::{
+    ClientTls, RemoteOptions, RemoteStore, ServeError, ServeOptions, ServerTls, Token, TokenError,
+    serve,
+};
 pub use store::{
     AtomicOp, Commit, Committed, KeyRange, Loss, LossyStore, Mutation, Page, RangeSet, STAMP_BYTES,
     Snapshot, Store, WatchRequest,

@@ -13,3 +13,15 @@
 pub mod meta {
     include!(concat!(env!("OUT_DIR"), "/interflow.meta.v1.rs"));
 }
+
+/// The protocol by which a metadata store is served to other processes.
+#[allow(
+    missing_docs,
+    clippy::doc_markdown,
+    clippy::allow_attributes_without_reason,
+    clippy::derive_partial_eq_without_eq,
+    reason = "generated: the .proto file is the documentation"
+)]
+pub mod meta_remote {
+    include!(concat!(env!("OUT_DIR"), "/interflow.meta.remote.v1.rs"));
+}

@@ -15,7 +15,7 @@ pub const MAX_TRANSACTION_BYTES: usize = 10_000_000;
 pub const MAX_TRANSACTION_TIME: Duration = Duration::from_secs(5);
 
 /// A key that may be read or written.
-pub(super) fn check_key(key: &[u8]) -> Result<(), MetaError> {
+pub(crate) fn check_key(key: &[u8]) -> Result<(), MetaError> {
     if key.len() > MAX_KEY_BYTES {
         return Err(MetaError::KeyTooLarge(key.len()));
     }
@@ -26,7 +26,7 @@ pub(super) fn check_key(key: &[u8]) -> Result<(), MetaError> {
 }
 
 /// A range that may be read or cleared. Its end may be the very end of the key space.
-pub(super) fn check_range(range: &KeyRange) -> Result<(), MetaError> {
+pub(crate) fn check_range(range: &KeyRange) -> Result<(), MetaError> {
     if range.begin > range.end {
         return Err(MetaError::InvertedRange);
     }
@@ -41,7 +41,7 @@ pub(super) fn check_range(range: &KeyRange) -> Result<(), MetaError> {
     Ok(())
 }
 
-pub(super) fn check_value(value: &[u8]) -> Result<(), MetaError> {
+pub(crate) fn check_value(value: &[u8]) -> Result<(), MetaError> {
     if value.len() > MAX_VALUE_BYTES {
         return Err(MetaError::ValueTooLarge(value.len()));
     }

@@ -25,6 +25,7 @@ use crate::store::{
     Commit, Committed, Mutation, RangeSet, STAMP_BYTES, Snapshot, Store, WatchRequest,
 };
 pub use limits::{MAX_KEY_BYTES, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_TIME, MAX_VALUE_BYTES};
+pub(crate) use limits::{check_key, check_range, check_value};
 use overlay::Overlay;
 pub use read::{RangeOptions, Scan};
 pub use select::KeySelector;

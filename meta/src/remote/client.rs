@@ -1,0 +1,381 @@
+//! The client: a store that is somewhere else.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use interflow_proto::meta_remote as proto;
+use prost::Message;
+use proto::store_client::StoreClient;
+use proto::{commit_response, get_range_response, get_response, snapshot_response};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, ConnectError, Response, Status};
+
+use super::access::{Credentials, Token};
+use super::backoff::Backoff;
+use super::hub::Hub;
+use super::{MAX_MESSAGE_BYTES, wire};
+use crate::error::MetaError;
+use crate::store::{Commit, Committed, KeyRange, Page, STAMP_BYTES, Snapshot, Store};
+
+/// The generated client, with what goes on each call.
+pub(super) type Grpc = StoreClient<InterceptedService<Channel, Credentials>>;
+
+/// A read is tried this often when the connection is lost.
+const READ_ATTEMPTS: u32 = 3;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A server that doesn't answer a ping for this long is gone.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Whom to trust, and what to show, in PEM.
+#[derive(Clone, Debug)]
+pub struct ClientTls {
+    /// CAs of the server's certificate.
+    pub ca_pem: Vec<u8>,
+    /// The own certificate and its key, for servers that demand one.
+    pub identity_pem: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Where a store is, and how to get in.
+#[derive(Clone, Debug)]
+pub struct RemoteOptions {
+    /// A name or an IP address; one of version 6 stands in brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// What the server wants to know.
+    pub token: Option<Token>,
+    /// Speak TLS.
+    pub tls: Option<ClientTls>,
+    /// Reads are given up after this time.
+    pub read_timeout: Duration,
+    /// The answer to a commit is given up after this time: it is unknown then.
+    pub commit_timeout: Duration,
+}
+
+impl RemoteOptions {
+    /// The server at `host` and `port`, without token and TLS.
+    #[must_use]
+    pub fn new(host: &str, port: u16) -> Self {
+        Self {
+            host: host.to_owned(),
+            port,
+            token: None,
+            tls: None,
+            read_timeout: Duration::from_secs(5),
+            commit_timeout: Duration::from_secs(10),
+        }
+    }
+
+    fn channel(&self) -> Result<Channel, tonic::transport::Error> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let mut endpoint =
+            Endpoint::from_shared(format!("{scheme}://{}:{}", self.host, self.port))?
+                .connect_timeout(CONNECT_TIMEOUT)
+                .tcp_nodelay(true)
+                .initial_stream_window_size(8 << 20)
+                .initial_connection_window_size(32 << 20)
+                .http2_keep_alive_interval(PING_TIMEOUT)
+                .keep_alive_timeout(PING_TIMEOUT)
+                .keep_alive_while_idle(true);
+        if let Some(tls) = &self.tls {
+            let mut config =
+                ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&tls.ca_pem));
+            if let Some((cert, key)) = &tls.identity_pem {
+                config = config.identity(Identity::from_pem(cert, key));
+            }
+            endpoint = endpoint.tls_config(config)?;
+        }
+        Ok(endpoint.connect_lazy())
+    }
+}
+
+/// A store served by another process. It connects when it is used, and anew when the connection is
+/// lost.
+#[derive(Debug)]
+pub struct RemoteStore {
+    link: Arc<Link>,
+}
+
+/// What snapshots and store share.
+#[derive(Debug)]
+struct Link {
+    grpc: Grpc,
+    options: RemoteOptions,
+    backoff: Arc<Backoff>,
+    hub: Arc<Hub>,
+    closing: CancellationToken,
+    /// Commits on their way, and the hub.
+    tasks: TaskTracker,
+}
+
+impl RemoteStore {
+    /// The store that `options` name, once it has answered.
+    ///
+    /// # Errors
+    /// [`MetaError::Unavailable`]: it can't be reached now. [`MetaError::Refused`]: it doesn't take
+    /// this client, by token or protocol; or the options are no address or no certificate.
+    pub async fn connect(options: RemoteOptions) -> Result<Self, MetaError> {
+        let store = Self::open(options)?;
+        store.snapshot().await?;
+        Ok(store)
+    }
+
+    /// The store that `options` name, whether it can be reached or not. Belongs to the runtime that
+    /// it is called on.
+    ///
+    /// # Errors
+    /// [`MetaError::Refused`]: the options are no address or no certificate.
+    pub fn open(options: RemoteOptions) -> Result<Self, MetaError> {
+        let channel = options.channel().map_err(|error| {
+            MetaError::Refused(format!("the server's address or certificate: {}", told(&error)))
+        })?;
+        let credentials = Credentials::new(options.token.as_ref());
+        let grpc = StoreClient::with_interceptor(channel, credentials)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let (backoff, hub) = (Arc::new(Backoff::default()), Arc::new(Hub::default()));
+        let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
+        // The hub waits on its own: that a stream ends says nothing about calls.
+        let pauses = Arc::new(Backoff::default());
+        tasks.spawn(Arc::clone(&hub).run(grpc.clone(), pauses, closing.clone()));
+        Ok(Self { link: Arc::new(Link { grpc, options, backoff, hub, closing, tasks }) })
+    }
+}
+
+impl Drop for RemoteStore {
+    fn drop(&mut self) {
+        self.link.closing.cancel();
+    }
+}
+
+/// A call that failed below the store.
+enum Lost {
+    /// The server took it and refused: it had no effect.
+    Refused(MetaError),
+    /// It was never sent.
+    NotSent(Status),
+    /// It may have arrived.
+    Maybe(Status),
+}
+
+impl Link {
+    /// Tells what became of a call, and the backoff whether the server can be reached.
+    fn settle<T>(&self, answer: Result<Response<T>, Status>) -> Result<T, Lost> {
+        let status = match answer {
+            Ok(answer) => {
+                self.backoff.worked();
+                return Ok(answer.into_inner());
+            }
+            Err(status) => status,
+        };
+        match status.code() {
+            Code::Unauthenticated
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::InvalidArgument
+            | Code::Unimplemented => {
+                Err(Lost::Refused(MetaError::Refused(status.message().to_owned())))
+            }
+            _ if was_not_sent(&status) => {
+                self.backoff.failed();
+                Err(Lost::NotSent(status))
+            }
+            _ => Err(Lost::Maybe(status)),
+        }
+    }
+
+    /// Makes a call that changes nothing, again if the connection was lost.
+    async fn read<T, F>(&self, call: impl Fn(Grpc) -> F) -> Result<T, MetaError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let attempts = async {
+            let mut attempt = 1;
+            loop {
+                self.backoff.ready().await;
+                match self.settle(call(self.grpc.clone()).await) {
+                    Ok(answer) => return Ok(answer),
+                    Err(Lost::Refused(error)) => return Err(error),
+                    Err(Lost::NotSent(status) | Lost::Maybe(status)) => {
+                        if attempt == READ_ATTEMPTS {
+                            return Err(unavailable(&told(&status)));
+                        }
+                    }
+                }
+                attempt += 1;
+            }
+        };
+        tokio::time::timeout(self.options.read_timeout, attempts)
+            .await
+            .unwrap_or_else(|_| Err(unavailable("the server doesn't answer")))
+    }
+
+    /// Makes a commit, once.
+    async fn commit(&self, request: proto::CommitRequest) -> Result<Committed, MetaError> {
+        self.backoff.ready().await;
+        let mut grpc = self.grpc.clone();
+        let answer = tokio::time::timeout(self.options.commit_timeout, grpc.commit(request)).await;
+        // Sent or not, nobody knows.
+        let Ok(answer) = answer else { return Err(MetaError::CommitUnknown) };
+        match self.settle(answer) {
+            Ok(answer) => match answer.result {
+                Some(commit_response::Result::Committed(committed)) => {
+                    wire::committed(&committed).ok_or(MetaError::CommitUnknown)
+                }
+                Some(commit_response::Result::Error(error)) => {
+                    Err(wire::error(error).unwrap_or(MetaError::CommitUnknown))
+                }
+                None => Err(MetaError::CommitUnknown),
+            },
+            Err(Lost::Refused(error)) => Err(error),
+            Err(Lost::NotSent(status)) => Err(unavailable(&told(&status))),
+            Err(Lost::Maybe(status)) => {
+                tracing::debug!(%status, "a commit's answer was lost");
+                Err(MetaError::CommitUnknown)
+            }
+        }
+    }
+}
+
+/// The connection could not be made, so nothing was sent on it.
+fn was_not_sent(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// An error with its causes, for people.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn unavailable(why: &str) -> MetaError {
+    MetaError::Unavailable(why.to_owned())
+}
+
+/// What an answer says that should have been a value.
+fn refusal(error: Option<proto::Error>) -> MetaError {
+    error
+        .and_then(wire::error)
+        .unwrap_or_else(|| unavailable("the server's answer is not understood"))
+}
+
+#[async_trait]
+impl Store for RemoteStore {
+    async fn snapshot(&self) -> Result<Arc<dyn Snapshot>, MetaError> {
+        use snapshot_response::Result as Answer;
+        let call = |mut grpc: Grpc| async move { grpc.snapshot(proto::SnapshotRequest {}).await };
+        match self.link.read(call).await?.result {
+            Some(Answer::View(view)) => {
+                Ok(Arc::new(RemoteSnapshot { link: Arc::clone(&self.link), view }))
+            }
+            Some(Answer::Error(error)) => Err(refusal(Some(error))),
+            None => Err(refusal(None)),
+        }
+    }
+
+    async fn close(&self) {
+        self.link.closing.cancel();
+        self.link.tasks.close();
+        self.link.tasks.wait().await;
+    }
+}
+
+/// A version that the server keeps for a while.
+#[derive(Debug)]
+struct RemoteSnapshot {
+    link: Arc<Link>,
+    view: proto::View,
+}
+
+#[async_trait]
+impl Snapshot for RemoteSnapshot {
+    fn version(&self) -> u64 {
+        self.view.version
+    }
+
+    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MetaError> {
+        use get_response::Result as Answer;
+        let request = proto::GetRequest { view: Some(self.view), key: Bytes::copy_from_slice(key) };
+        let call = |mut grpc: Grpc| {
+            let request = request.clone();
+            async move { grpc.get(request).await }
+        };
+        match self.link.read(call).await?.result {
+            Some(Answer::Value(value)) => Ok(value.value),
+            Some(Answer::Error(error)) => Err(refusal(Some(error))),
+            None => Err(refusal(None)),
+        }
+    }
+
+    async fn get_range(
+        &self,
+        range: &KeyRange,
+        rows: usize,
+        bytes: usize,
+        reverse: bool,
+    ) -> Result<Page, MetaError> {
+        use get_range_response::Result as Answer;
+        let request = proto::GetRangeRequest {
+            view: Some(self.view),
+            range: Some(wire::range_message(range.clone())),
+            rows: u64::try_from(rows).unwrap_or(u64::MAX),
+            bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+            reverse,
+        };
+        let call = |mut grpc: Grpc| {
+            let request = request.clone();
+            async move { grpc.get_range(request).await }
+        };
+        match self.link.read(call).await?.result {
+            Some(Answer::Page(page)) => Ok(wire::page(page)),
+            Some(Answer::Error(error)) => Err(refusal(Some(error))),
+            None => Err(refusal(None)),
+        }
+    }
+
+    async fn commit(&self, mut commit: Commit) -> Result<Committed, MetaError> {
+        if self.link.closing.is_cancelled() {
+            return Err(unavailable("the metadata store is closed"));
+        }
+        let watches = std::mem::take(&mut commit.watches);
+        self.link.hub.check_room(&watches)?;
+        if commit.mutations.is_empty() && commit.writes.is_empty() {
+            self.link.hub.add(watches);
+            return Ok(Committed { version: self.view.version, stamp: [0xff; STAMP_BYTES] });
+        }
+        let request = wire::commit_message(self.view, commit);
+        let bytes = request.encoded_len();
+        if bytes > MAX_MESSAGE_BYTES {
+            return Err(MetaError::TransactionTooLarge(bytes));
+        }
+        let link = Arc::clone(&self.link);
+        // In a task of its own: it goes on when the caller has given up waiting.
+        let committing = self.link.tasks.spawn(async move {
+            let committed = link.commit(request).await?;
+            link.hub.add(watches);
+            Ok(committed)
+        });
+        committing.await.unwrap_or(Err(MetaError::CommitUnknown))
+    }
+}

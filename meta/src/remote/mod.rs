@@ -1,0 +1,34 @@
+//! The remote store: an `interflow meta serve` gives its store to other processes by gRPC.
+//!
+//! ```text
+//!   RemoteStore ── Snapshot, Get, GetRange, Commit ──►  server ── Views ──►  any Store
+//!      └ Hub ───── Watch (one stream for all watches) ──►  Watching ──────►
+//!             one HTTP/2 connection; token and protocol number on every call
+//! ```
+//!
+//! For development: the server is one process and not highly available. It keeps the versions that
+//! it handed out for as long as a transaction may take, and commits optimistically on its store, so
+//! semantics are those of the store behind it. A connection that dies during a commit makes it
+//! [`CommitUnknown`](crate::MetaError::CommitUnknown); a server that can't be reached,
+//! [`Unavailable`](crate::MetaError::Unavailable); one that refuses the client,
+//! [`Refused`](crate::MetaError::Refused). Watches are taken up again on a new connection, where
+//! their values are compared anew.
+
+mod access;
+mod backoff;
+mod client;
+mod hub;
+mod incoming;
+mod server;
+mod views;
+mod watching;
+mod wire;
+
+pub use access::{Token, TokenError};
+pub use client::{ClientTls, RemoteOptions, RemoteStore};
+pub use server::{ServeError, ServeOptions, ServerTls, serve};
+
+/// The number of the protocol; another one is refused.
+const PROTOCOL: u32 = 1;
+/// The greatest message: a transaction of the greatest size, and what its encoding adds.
+const MAX_MESSAGE_BYTES: usize = 16 << 20;
