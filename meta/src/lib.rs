@@ -57,6 +57,7 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests use real files and clocks"))]
 
+mod dump;
 mod embedded;
 mod entities;
 #[allow(clippy::disallowed_methods, reason = "this is where the real clock and chance are")]
@@ -69,11 +70,14 @@ mod store;
 #[cfg(test)]
 mod testing;
 mod transaction;
+mod walk;
 
+pub use dump::{DumpError, Dumped, dump, restore};
 pub use embedded::{
     Backend, EmbeddedOptions, EmbeddedStore, FaultBackend, FaultDisk, FileBackend, MemoryBackend,
     OpenError,
 };
+pub use entities::check::{Findings, Report, check};
 pub use entities::fuzz::{fuzz_values, value_seeds};
 pub use entities::{
     DEFAULT_TENANT, cluster, groups, logs, materialised, nodes, producers, retained, topics, users,

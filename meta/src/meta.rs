@@ -7,7 +7,7 @@ use foundationdb_tuple::Subspace;
 
 use crate::env::Env;
 use crate::error::{MetaError, TransactError};
-use crate::store::Store;
+use crate::store::{KeyRange, Store};
 use crate::transaction::Transaction;
 
 /// How long [`Meta::transact`] retries before it gives up.
@@ -115,6 +115,21 @@ impl Meta {
     /// are free when the last handle is dropped.
     pub async fn close(&self) {
         self.store.close().await;
+    }
+
+    /// The store itself, without transactions.
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The prefix of all keys.
+    pub(crate) fn root(&self) -> &Subspace {
+        &self.root
+    }
+
+    /// Everything below the root.
+    pub(crate) fn all_keys(&self) -> KeyRange {
+        KeyRange::prefix(self.root.bytes())
     }
 
     /// A random number, for tokens that must stay the same over the attempts of a transaction.

@@ -1,6 +1,7 @@
 //! What meta knows, one file an entity: its key, its value, and its transaction functions, each
 //! named for what it does. No key is built anywhere else.
 
+pub(crate) mod check;
 mod codec;
 pub(crate) mod fuzz;
 

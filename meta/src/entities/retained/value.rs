@@ -80,6 +80,16 @@ impl Row {
         }
     }
 
+    /// When it is swept.
+    pub(in crate::entities) fn due_ms(&self) -> Option<i64> {
+        self.due_ms
+    }
+
+    /// How many parts its body lies in, apart from it.
+    pub(in crate::entities) fn parts(&self) -> u32 {
+        self.parts
+    }
+
     pub(super) fn into_message(self) -> RetainedMessage {
         RetainedMessage {
             version: self.version,
