@@ -1,9 +1,15 @@
-//! Where the metadata is: what `--meta` says.
+//! Where the metadata is: what `--meta` says, and how to get there.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
+use anyhow::{Context, bail};
+use interflow_meta::{
+    ClientTls, EmbeddedOptions, EmbeddedStore, Env, OpenError, RemoteOptions, RemoteStore, Store,
+    Token,
+};
 use serde::{Deserialize, Serialize};
 
 /// The file of the embedded store in the data folder.
@@ -104,6 +110,110 @@ impl From<MetaAddress> for String {
     fn from(address: MetaAddress) -> Self {
         address.to_string()
     }
+}
+
+/// What it takes to open a store, besides its address.
+#[derive(Debug)]
+pub struct Access<'a> {
+    /// The folder of an embedded store.
+    pub data_dir: &'a Path,
+    /// Make an embedded store if there is none.
+    pub create: bool,
+    /// What a remote store wants to know.
+    pub token: Option<Token>,
+    /// CAs of a remote store's certificate, in a PEM file: speak TLS.
+    pub tls_ca: Option<&'a Path>,
+    /// Certificate and key to show to a remote store, in PEM files.
+    pub tls_identity: Option<(&'a Path, &'a Path)>,
+}
+
+impl<'a> Access<'a> {
+    /// For the embedded store of `data_dir`, made if there is none.
+    #[must_use]
+    pub fn folder(data_dir: &'a Path) -> Self {
+        Self { data_dir, create: true, token: None, tls_ca: None, tls_identity: None }
+    }
+}
+
+/// The token in `file`, or in the variable `INTERFLOW_META_TOKEN`; a line's end is no part of it.
+///
+/// # Errors
+/// A file that can't be read; a text that is no token.
+pub fn read_token(file: Option<&Path>) -> anyhow::Result<Option<Token>> {
+    let (text, source) = match file {
+        Some(file) => {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
+            (text, file.display().to_string())
+        }
+        None => match std::env::var("INTERFLOW_META_TOKEN") {
+            Ok(text) => (text, "INTERFLOW_META_TOKEN".to_owned()),
+            Err(_) => return Ok(None),
+        },
+    };
+    Token::new(text.trim_end_matches(['\r', '\n'])).map(Some).context(source)
+}
+
+/// Opens the store at `address`; a remote one has answered then.
+///
+/// # Errors
+/// What is wrong, for people: another process on the folder, a damaged file, a server that can't be
+/// reached or refuses.
+pub async fn open(
+    address: &MetaAddress,
+    access: &Access<'_>,
+    env: Env,
+) -> anyhow::Result<Arc<dyn Store>> {
+    match address {
+        MetaAddress::Embedded => open_embedded(access, env).await,
+        MetaAddress::Remote { host, port } => open_remote(host, *port, access).await,
+        MetaAddress::FoundationDb { .. } => bail!("this build doesn't speak to FoundationDB"),
+    }
+}
+
+async fn open_embedded(access: &Access<'_>, env: Env) -> anyhow::Result<Arc<dyn Store>> {
+    let (folder, file) = (access.data_dir, access.data_dir.join(META_FILE));
+    if access.create {
+        std::fs::create_dir_all(folder).with_context(|| {
+            format!("cannot make the data folder {} (see --data-dir)", folder.display())
+        })?;
+    } else if !file.exists() {
+        bail!("there is no metadata in {} (see --data-dir)", folder.display());
+    }
+    let options = EmbeddedOptions::default();
+    let opening = file.clone();
+    let opened =
+        tokio::task::spawn_blocking(move || EmbeddedStore::open(&opening, &options, env)).await?;
+    match opened {
+        Ok(store) => Ok(Arc::new(store)),
+        Err(OpenError::Locked) => bail!(
+            "another interflow runs on {}: end that one, or choose another folder with --data-dir",
+            folder.display()
+        ),
+        Err(other) => {
+            Err(anyhow::Error::new(other).context(format!("cannot open {}", file.display())))
+        }
+    }
+}
+
+async fn open_remote(host: &str, port: u16, access: &Access<'_>) -> anyhow::Result<Arc<dyn Store>> {
+    let read = |path: &Path| {
+        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let identity_pem = match access.tls_identity {
+        Some((cert, key)) => Some((read(cert)?, read(key)?)),
+        None => None,
+    };
+    let tls = match access.tls_ca {
+        Some(ca) => Some(ClientTls { ca_pem: read(ca)?, identity_pem }),
+        None => None,
+    };
+    let options =
+        RemoteOptions { token: access.token.clone(), tls, ..RemoteOptions::new(host, port) };
+    let store = RemoteStore::connect(options)
+        .await
+        .with_context(|| format!("cannot use the metadata store at {host}:{port}"))?;
+    Ok(Arc::new(store))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod config;
 mod group;
 mod log;
+mod meta;
 mod output;
 mod publish;
 mod standalone;
@@ -44,6 +45,9 @@ enum Command {
     /// Look into the logs behind a topic
     #[command(subcommand)]
     Log(log::Log),
+    /// Serve the metadata to other processes, check it, dump and restore it
+    #[command(subcommand)]
+    Meta(meta::MetaCommand),
     /// Add, list and remove users
     #[command(subcommand)]
     User(user::User),
@@ -127,18 +131,20 @@ pub(crate) fn password_from_env() -> anyhow::Result<String> {
 
 /// Runs the command line; errors go to standard error, with their causes.
 pub fn main() -> ExitCode {
+    let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
     let result = match Cli::parse().command {
-        Command::Standalone(command) => command.run(),
-        Command::Topic(command) => command.run(),
-        Command::Group(command) => command.run(),
-        Command::Log(command) => command.run(),
-        Command::User(command) => command.run(),
-        Command::Pub(command) => command.run(),
-        Command::Sub(command) => command.run(),
-        Command::Config(command) => command.run(),
+        Command::Standalone(command) => done(command.run()),
+        Command::Topic(command) => done(command.run()),
+        Command::Group(command) => done(command.run()),
+        Command::Log(command) => done(command.run()),
+        Command::Meta(command) => command.run(),
+        Command::User(command) => done(command.run()),
+        Command::Pub(command) => done(command.run()),
+        Command::Sub(command) => done(command.run()),
+        Command::Config(command) => done(command.run()),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
