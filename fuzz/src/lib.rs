@@ -16,6 +16,8 @@
 //! | record batches, their four compressions | `record_batch` |
 //! | extents, groups, entries, footers, indexes, producer snapshots | `journal` |
 //! | values in the metadata | `meta_values` |
+//! | messages of the remote metadata store | `meta_remote` |
+//! | dumps of the metadata | `meta_dump` |
 //!
 //! Without a target: consumer protocol metadata and assignments (kept as they are, never read);
 //! the size before a Kafka request and the superblock of the metadata (a number of fixed width,
@@ -71,6 +73,12 @@ const JOURNAL: Memory = Memory { fixed: 64 << 10, per_byte: 64 };
 /// Every kind of value is decoded; a topic's partitions are listed, up to the most it may have.
 const VALUES: Memory = Memory { fixed: 2 << 20, per_byte: 2 << 10 };
 
+/// Every kind of message is decoded, and a commit is built again; an empty row takes two bytes.
+const MESSAGES: Memory = Memory { fixed: 64 << 10, per_byte: 1 << 10 };
+
+/// A row is read into a buffer of its length, which is bounded.
+const DUMP: Memory = Memory { fixed: 256 << 10, per_byte: 16 };
+
 /// A batch is built from the fields and read again.
 const RECORD: Memory = Memory { fixed: 16 << 10, per_byte: 128 };
 
@@ -110,5 +118,17 @@ pub const TARGETS: &[Target] = &[
         run: interflow_meta::fuzz_values,
         seeds: interflow_meta::value_seeds,
         memory: VALUES,
+    },
+    Target {
+        name: "meta_remote",
+        run: interflow_meta::fuzz_remote,
+        seeds: interflow_meta::remote_seeds,
+        memory: MESSAGES,
+    },
+    Target {
+        name: "meta_dump",
+        run: interflow_meta::fuzz_dump,
+        seeds: interflow_meta::dump_seeds,
+        memory: DUMP,
     },
 ];

@@ -235,5 +235,28 @@ async fn write(meta: &Meta, batch: &[(Bytes, Bytes)]) -> Result<(), MetaError> {
     .await
 }
 
+/// Reads any bytes as a dump: for fuzzing.
+pub fn fuzz_dump(bytes: &[u8]) {
+    if let Ok(mut rows) = Rows::open(bytes) {
+        while let Ok(Some(_)) = rows.next() {}
+    }
+}
+
+/// A valid input of [`fuzz_dump`].
+#[must_use]
+pub fn dump_seeds() -> Vec<Vec<u8>> {
+    let mut file = Vec::new();
+    let mut out = Sum { inner: &mut file, crc: 0 };
+    let written = out.put(MAGIC).and_then(|()| out.put(&FORMAT.to_be_bytes()));
+    let written = written.and_then(|()| out.put(&[ROW]));
+    let written = written.and_then(|()| out.put_with_length(b"key"));
+    let written = written.and_then(|()| out.put_with_length(b"value"));
+    let written = written.and_then(|()| out.put(&[END]));
+    let written = written.and_then(|()| out.put(&1_u64.to_be_bytes()));
+    let crc = out.crc;
+    file.extend(crc.to_be_bytes());
+    written.map(|()| file).into_iter().collect()
+}
+
 #[cfg(test)]
 mod tests;

@@ -72,7 +72,7 @@ mod testing;
 mod transaction;
 mod walk;
 
-pub use dump::{DumpError, Dumped, dump, restore};
+pub use dump::{DumpError, Dumped, dump, dump_seeds, fuzz_dump, restore};
 pub use embedded::{
     Backend, EmbeddedOptions, EmbeddedStore, FaultBackend, FaultDisk, FileBackend, MemoryBackend,
     OpenError,
@@ -88,7 +88,7 @@ pub use ids::{Durability, Epoch, LogId, NodeId, Offset};
 pub use meta::Meta;
 pub use remote::{
     ClientTls, RemoteOptions, RemoteStore, ServeError, ServeOptions, ServerTls, Token, TokenError,
-    serve,
+    fuzz_remote, remote_seeds, serve,
 };
 pub use store::{
     AtomicOp, Commit, Committed, KeyRange, Loss, LossyStore, Mutation, Page, RangeSet, STAMP_BYTES,

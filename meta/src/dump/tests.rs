@@ -128,3 +128,11 @@ async fn a_damaged_dump_restores_nothing() {
     let refused = restore(&to, || Ok(&other[..]), false).await;
     assert!(matches!(refused, Err(DumpError::NotADump)), "{refused:?}");
 }
+
+#[tokio::test]
+async fn the_seed_of_the_fuzz_target_is_a_dump() {
+    let [seed] = &dump_seeds()[..] else { panic!("one seed") };
+    let to = meta("one");
+    assert_eq!(restore(&to, || Ok(&seed[..]), false).await.unwrap().rows, 1);
+    assert_eq!(dumped(&to).await, *seed);
+}

@@ -17,6 +17,7 @@
 mod access;
 mod backoff;
 mod client;
+mod fuzz;
 mod hub;
 mod incoming;
 mod server;
@@ -26,6 +27,7 @@ mod wire;
 
 pub use access::{Token, TokenError};
 pub use client::{ClientTls, RemoteOptions, RemoteStore};
+pub use fuzz::{fuzz_remote, remote_seeds};
 pub use server::{ServeError, ServeOptions, ServerTls, serve};
 
 /// The number of the protocol; another one is refused.
