@@ -45,6 +45,14 @@ impl Meta {
         Self { store, env, root: Arc::new(Subspace::all().subspace(&root)) }
     }
 
+    /// The same metadata for work in the background (scans, clean-up): its transactions give way to
+    /// others where the store is one that many share. They may be held up for long.
+    #[must_use]
+    pub fn background(&self) -> Self {
+        let store = self.store.background().unwrap_or_else(|| Arc::clone(&self.store));
+        Self { store, ..self.clone() }
+    }
+
     /// A transaction without a retry loop.
     #[must_use]
     pub fn begin(&self) -> Transaction {

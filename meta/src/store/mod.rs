@@ -39,6 +39,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Finishes the commits that are under way and refuses new ones. What the store holds of the
     /// system (files, locks) goes with its last handle and snapshot.
     async fn close(&self);
+
+    /// The same store for work that others needn't wait for: where the store tells priorities apart,
+    /// its transactions give way to those of this one. `None`: it doesn't.
+    fn background(&self) -> Option<Arc<dyn Store>> {
+        None
+    }
 }
 
 /// The store at one version.
