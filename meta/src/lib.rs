@@ -7,7 +7,8 @@
 //!      │
 //!   Store ── Snapshot                                 a version to read, an optimistic commit
 //!      │
-//!   embedded (redb on a Backend)   remote (gRPC to a server of another store)   later: foundationdb
+//!   embedded (redb on a Backend)   remote (gRPC to a server of another store)
+//!   foundationdb (a cluster; feature `fdb`)
 //! ```
 //!
 //! - A transaction reads *one version* of everything, with its own writes on top.
@@ -63,6 +64,8 @@ mod entities;
 #[allow(clippy::disallowed_methods, reason = "this is where the real clock and chance are")]
 mod env;
 mod error;
+#[cfg(feature = "fdb")]
+mod foundationdb;
 mod ids;
 mod meta;
 mod remote;
@@ -73,6 +76,8 @@ mod transaction;
 mod walk;
 
 pub use dump::{DumpError, Dumped, dump, dump_seeds, fuzz_dump, restore};
+#[cfg(feature = "fdb")]
+pub use self::foundationdb::{FdbOpenError, FdbStore};
 pub use embedded::{
     Backend, EmbeddedOptions, EmbeddedStore, FaultBackend, FaultDisk, FileBackend, MemoryBackend,
     OpenError,
@@ -85,6 +90,8 @@ pub use entities::{
 pub use env::{Clock, Env, Random, SystemClock, SystemRandom};
 pub use error::{MetaError, TransactError};
 pub use ids::{Durability, Epoch, LogId, NodeId, Offset};
+#[cfg(feature = "fdb")]
+pub use interflow_fdb_client::{BootError as FdbBootError, Network as FdbNetwork};
 pub use meta::Meta;
 pub use remote::{
     ClientTls, RemoteOptions, RemoteStore, ServeError, ServeOptions, ServerTls, Token, TokenError,
