@@ -6,6 +6,7 @@
     clippy::panic,
     reason = "a test fails by panicking"
 )]
+#![allow(clippy::disallowed_methods, reason = "tests use real files and clocks")]
 
 mod fdb_support;
 
@@ -47,10 +48,14 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it hangs")
 }
 
-/// Runs another of this file's tests in a process of its own.
-fn alone(test: &str) {
-    let this = std::env::current_exe().unwrap();
-    let ended = Command::new(this).args(["--exact", "--ignored", test]).output().unwrap();
+/// Runs another of this file's tests in a process of its own, where no cluster file is named, or this.
+fn alone(test: &str, cluster_file: Option<&Path>) {
+    let mut this = Command::new(std::env::current_exe().unwrap());
+    match cluster_file {
+        Some(file) => this.env("FDB_CLUSTER_FILE", file),
+        None => this.env_remove("FDB_CLUSTER_FILE"),
+    };
+    let ended = this.args(["--exact", "--ignored", test]).output().unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stdout));
 }
 
@@ -67,7 +72,7 @@ fn the_binary_does_not_name_the_library() {
 
 #[test]
 fn a_binary_runs_without_the_library() {
-    alone("without_the_library");
+    alone("without_the_library", None);
 }
 
 #[tokio::test]
@@ -92,7 +97,7 @@ async fn without_the_library() {
 
 #[test]
 fn the_client_starts_once_and_stops_with_its_last_handle() {
-    alone("started_once");
+    alone("started_once", None);
 }
 
 #[tokio::test]
@@ -127,6 +132,27 @@ async fn a_cluster_file_that_is_not_there_is_told_by_name() {
     // A folder can't be read as a file.
     let refused = FdbStore::open(network(), Some(Path::new("/"))).await.unwrap_err();
     assert!(matches!(refused, FdbOpenError::Refused { .. }), "{refused}");
+}
+
+#[test]
+fn the_variable_names_a_cluster_file() {
+    alone("a_variable_that_names_nothing", Some(Path::new("/nowhere/fdb.cluster")));
+    let (_folder, file) = new_cluster("stand_in");
+    alone("a_variable_that_names_one", Some(&file));
+}
+
+#[tokio::test]
+#[ignore = "run by another test, in a process of its own"]
+async fn a_variable_that_names_nothing() {
+    let refused = FdbStore::open(network(), None).await.unwrap_err();
+    assert!(matches!(refused, FdbOpenError::NoClusterFile(_)), "{refused}");
+    assert!(refused.to_string().contains("/nowhere/fdb.cluster"), "{refused}");
+}
+
+#[tokio::test]
+#[ignore = "run by another test, in a process of its own"]
+async fn a_variable_that_names_one() {
+    FdbStore::open(network(), None).await.unwrap();
 }
 
 #[tokio::test]

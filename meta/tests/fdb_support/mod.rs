@@ -5,6 +5,8 @@
 //! - `INTERFLOW_TEST_FDB_LIBRARY` names the client library; without it that is the stand-in where
 //!   cargo builds it, and for a real cluster `libfdb_c.so` on the dynamic linker's path.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "not every test needs all of it")]
+#![allow(clippy::disallowed_methods, reason = "tests use real files and clocks")]
 
 use std::path::PathBuf;
 use std::sync::LazyLock;

@@ -1,0 +1,169 @@
+//! Clusters: an embedded store for each cluster file, and the faults that are planned for it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use interflow_meta::{EmbeddedStore, Env, Snapshot, Store};
+use parking_lot::Mutex;
+
+use crate::error::{Code, FUTURE_VERSION, INTERNAL_ERROR, NO_CLUSTER_FILE, TRANSACTION_TOO_OLD};
+
+/// A set of this key plans faults, separated by commas, for what comes after it:
+///
+/// - `commit:1021` the next commit isn't made and fails with this code;
+/// - `commit:1021+made` it is made and fails all the same;
+/// - `commit:hang` it isn't made and never answered;
+/// - `version:1037`, `version:hang` the next read version;
+/// - `batch:1051` the next read version of batch priority;
+/// - `read:1009` the next read of a key or range;
+/// - `watch:1039` the next watch, when it has begun.
+pub(crate) const FAULTS_KEY: &[u8] = b"\xff\xff/stand-in/faults";
+
+/// Versions can be read for so long; FoundationDB's five seconds, and some more for slow tests.
+const VERSIONS_LIVE: Duration = Duration::from_secs(10);
+
+/// What can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Version,
+    Batch,
+    Read,
+    Commit,
+    Watch,
+}
+
+/// A planned failure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault {
+    place: Place,
+    /// `None` never answers.
+    pub(crate) code: Option<Code>,
+    /// Only the answer is lost.
+    pub(crate) is_made: bool,
+}
+
+impl Fault {
+    fn parse(text: &str) -> Option<Self> {
+        let (place, what) = text.split_once(':')?;
+        let place = match place {
+            "version" => Place::Version,
+            "batch" => Place::Batch,
+            "read" => Place::Read,
+            "commit" => Place::Commit,
+            "watch" => Place::Watch,
+            _ => return None,
+        };
+        let (code, is_made) = match what.strip_suffix("+made") {
+            Some(code) => (code, true),
+            None => (what, false),
+        };
+        let code = if code == "hang" { None } else { Some(code.parse().ok()?) };
+        Some(Self { place, code, is_made })
+    }
+
+    /// The failure: its code, or never.
+    pub(crate) async fn fail(self) -> Code {
+        match self.code {
+            Some(code) => code,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Versions that were handed out, with the time of that.
+type Versions = BTreeMap<u64, (Instant, Arc<dyn Snapshot>)>;
+
+/// What one cluster file stands for.
+pub(crate) struct Cluster {
+    store: EmbeddedStore,
+    is_unreachable: bool,
+    versions: Mutex<Versions>,
+    faults: Mutex<VecDeque<Fault>>,
+}
+
+/// All clusters of the process; they live as long as it.
+static CLUSTERS: Mutex<BTreeMap<PathBuf, Arc<Cluster>>> = Mutex::new(BTreeMap::new());
+
+impl Cluster {
+    /// The cluster of this file, new at the first time.
+    pub(crate) fn open(file: &Path) -> Result<Arc<Self>, Code> {
+        let text = std::fs::read_to_string(file).map_err(|_| NO_CLUSTER_FILE)?;
+        let mut clusters = CLUSTERS.lock();
+        if let Some(cluster) = clusters.get(file) {
+            return Ok(Arc::clone(cluster));
+        }
+        let cluster = Arc::new(Self {
+            store: EmbeddedStore::in_memory(Env::default()).map_err(|_| INTERNAL_ERROR)?,
+            is_unreachable: text.starts_with("unreachable:"),
+            versions: Mutex::default(),
+            faults: Mutex::default(),
+        });
+        clusters.insert(file.to_owned(), Arc::clone(&cluster));
+        Ok(cluster)
+    }
+
+    /// Adds to what will fail. False if it isn't understood.
+    pub(crate) fn plan(&self, faults: &[u8]) -> bool {
+        let Ok(text) = std::str::from_utf8(faults) else {
+            return false;
+        };
+        let parsed: Option<Vec<Fault>> = text.split(',').map(Fault::parse).collect();
+        let is_good = parsed.is_some();
+        self.faults.lock().extend(parsed.into_iter().flatten());
+        is_good
+    }
+
+    /// The next fault planned for `place`.
+    pub(crate) fn fault(&self, place: Place) -> Option<Fault> {
+        let mut faults = self.faults.lock();
+        let next = faults.iter().position(|fault| fault.place == place)?;
+        faults.remove(next)
+    }
+
+    /// The newest version.
+    pub(crate) async fn latest(&self, is_batch: bool) -> Result<Arc<dyn Snapshot>, Code> {
+        if self.is_unreachable {
+            return std::future::pending().await;
+        }
+        let batch = if is_batch { self.fault(Place::Batch) } else { None };
+        if let Some(fault) = batch.or_else(|| self.fault(Place::Version)) {
+            return Err(fault.fail().await);
+        }
+        let snapshot = self.store.snapshot().await.map_err(|_| INTERNAL_ERROR)?;
+        self.remember(snapshot.version(), &snapshot);
+        Ok(snapshot)
+    }
+
+    /// A version that was handed out before.
+    pub(crate) async fn at(&self, version: u64) -> Result<Arc<dyn Snapshot>, Code> {
+        if self.is_unreachable {
+            return std::future::pending().await;
+        }
+        let newest = self.store.snapshot().await.map_err(|_| INTERNAL_ERROR)?;
+        if version > newest.version() {
+            return Err(FUTURE_VERSION);
+        }
+        let versions = self.versions.lock();
+        let known = versions.get(&version).filter(|(since, _)| since.elapsed() < VERSIONS_LIVE);
+        known.map(|(_, snapshot)| Arc::clone(snapshot)).ok_or(TRANSACTION_TOO_OLD)
+    }
+
+    /// `version` was made: what shows it can be read at it, or what came at the same moment.
+    pub(crate) async fn made(&self, version: u64) {
+        if let Ok(snapshot) = self.store.snapshot().await {
+            self.remember(version, &snapshot);
+        }
+    }
+
+    fn remember(&self, version: u64, snapshot: &Arc<dyn Snapshot>) {
+        let now = Instant::now();
+        let mut versions = self.versions.lock();
+        versions.retain(|_, (since, _)| since.elapsed() < VERSIONS_LIVE);
+        versions
+            .entry(version)
+            .and_modify(|(since, _)| *since = now)
+            .or_insert_with(|| (now, Arc::clone(snapshot)));
+    }
+}

@@ -1,0 +1,29 @@
+//! A stand-in for `libfdb_c.so`, for tests of what is built on FoundationDB's C API. **It is no
+//! database and is never shipped**: everything is in memory, in the process that loaded it.
+//!
+//! ```text
+//!   abi       fdb_*: raw pointers in and out          the only module with `unsafe`
+//!    │
+//!   database, transaction, commit, future, network    the C API's promises, in safe Rust
+//!    │
+//!   cluster   one embedded store a cluster file       versions, faults
+//! ```
+//!
+//! It has the functions of `fdb_c.h` at API version 730 that a key-value client calls, with
+//! FoundationDB's error codes, limits, options and order of events. What it lacks: read-your-writes
+//! (a read or watch of a transaction with writes fails with 2108 unless that layer is switched off),
+//! tenants, special keys, blob granules, more than one process.
+//!
+//! A cluster file must be there; what is in it doesn't matter, but that a description of
+//! `unreachable` names a cluster that never answers. Faults are planned by a write to the key
+//! [`cluster::FAULTS_KEY`].
+
+mod abi;
+mod cluster;
+mod commit;
+mod database;
+mod error;
+mod future;
+mod network;
+mod select;
+mod transaction;
