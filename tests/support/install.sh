@@ -23,6 +23,8 @@ want java default-jre-headless
 want mvn maven
 want openssl openssl
 want cc build-essential
+want readelf binutils
+compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || missing+=(libclang-dev)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 if ((${#missing[@]} > 0)); then
   echo "install: apt ${missing[*]}"
