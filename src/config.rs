@@ -14,6 +14,8 @@ use interflow_gateway::kafka::KafkaConfig;
 use interflow_gateway::mqtt::MqttConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::meta_store::MetaAddress;
+
 /// The prefix of variables.
 const PREFIX: &str = "INTERFLOW_";
 
@@ -45,6 +47,18 @@ pub struct Config {
     pub kafka: KafkaConfig,
     /// The journal and the logs.
     pub storage: Storage,
+    /// Where the metadata is.
+    pub meta: MetaStore,
+}
+
+/// Where the metadata is.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetaStore {
+    /// The store.
+    pub store: MetaAddress,
+    /// FoundationDB's client library, where the dynamic linker doesn't find `libfdb_c.so`.
+    pub fdb_library: Option<PathBuf>,
 }
 
 /// A path with the default of the design.
@@ -233,6 +247,9 @@ pub struct Flags {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dev_tls: bool,
     #[command(flatten)]
+    #[serde(skip_serializing_if = "MetaFlags::is_empty")]
+    meta: MetaFlags,
+    #[command(flatten)]
     #[serde(skip_serializing_if = "PortFlags::is_empty")]
     ports: PortFlags,
     #[command(flatten)]
@@ -272,6 +289,13 @@ flags!(PortFlags {
     kafka: u16, "kafka-port", "PORT", "Kafka over TCP [default: 9092]";
     kafkas: u16, "kafkas-port", "PORT", "Kafka over TLS [default: 9093]";
     admin: u16, "admin-port", "PORT", "Admin HTTP, on loopback only [default: 8090]";
+});
+
+flags!(MetaFlags {
+    store: MetaAddress, "meta", "STORE",
+        "Metadata store: embedded, or foundationdb[:CLUSTER_FILE] [default: embedded]";
+    fdb_library: PathBuf, "fdb-library", "FILE",
+        "FoundationDB's client library [default: libfdb_c.so, as the system finds it]";
 });
 
 flags!(TlsFlags {
@@ -405,6 +429,18 @@ mod tests {
         assert_eq!(source("ports.mqtt").as_deref(), Some("flag"));
         assert!(source("ports.kafka").unwrap().starts_with("file "));
         assert_eq!(source("ports.admin").as_deref(), Some("default"));
+    }
+
+    #[test]
+    fn a_metadata_store_is_named_in_the_file_or_by_a_flag() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("interflow.toml");
+        std::fs::write(&file, "[meta]\nstore = \"foundationdb:/a\"\n").unwrap();
+        let mut flags = Flags { config: Some(file), ..Flags::default() };
+        let cluster = |file: &str| MetaAddress::FoundationDb { cluster_file: Some(file.into()) };
+        assert_eq!(load(&flags).unwrap().config.meta.store, cluster("/a"));
+        flags.meta.store = Some(cluster("/b"));
+        assert_eq!(load(&flags).unwrap().config.meta.store, cluster("/b"));
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //!   cli/          one file a subcommand
 //!   config        file, environment and flags, with the source of every value
 //!   meta_store    which metadata store, and how to open it
+//!   foundationdb  the one on FoundationDB
 //!   run/          standalone: disk ─► meta ─► log store ─► gateway ─► listeners
 //!   kafka, mqtt   the tools' clients
 //! ```
 
 pub mod cli;
 pub mod config;
+mod foundationdb;
 mod kafka;
 pub mod meta_store;
 mod mqtt;

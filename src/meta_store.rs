@@ -66,8 +66,8 @@ impl FromStr for MetaAddress {
                 .map(|(host, port)| Self::Remote { host, port })
                 .ok_or_else(|| AddressError::NoServer(text.to_owned())),
             ("remote", None) => Err(AddressError::NoServer(text.to_owned())),
-            ("foundationdb", None) => Ok(Self::FoundationDb { cluster_file: None }),
-            ("foundationdb", Some(file)) if !file.is_empty() => {
+            ("foundationdb" | "fdb", None) => Ok(Self::FoundationDb { cluster_file: None }),
+            ("foundationdb" | "fdb", Some(file)) if !file.is_empty() => {
                 Ok(Self::FoundationDb { cluster_file: Some(file.into()) })
             }
             _ => Err(AddressError::UnknownKind(text.to_owned())),
@@ -238,6 +238,13 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(address.clone()), "{text}");
             assert_eq!(address.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn foundationdb_has_a_short_name() {
+        for (short, long) in [("fdb", "foundationdb"), ("fdb:/a", "foundationdb:/a")] {
+            assert_eq!(short.parse::<MetaAddress>(), long.parse());
         }
     }
 

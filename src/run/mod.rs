@@ -9,6 +9,7 @@
 
 mod disks;
 mod listen;
+mod metadata;
 mod metrics;
 mod standalone;
 mod stream;

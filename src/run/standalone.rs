@@ -19,14 +19,14 @@ use interflow_logstore::store::{self, JournalStore};
 use interflow_logstore::{Health as LogHealth, Identity, LogClient, LogConfig, LogStore, Progress};
 use interflow_meta::cluster::{self, Cluster};
 use interflow_meta::nodes::{self, Node, NodeState};
-use interflow_meta::{EmbeddedOptions, EmbeddedStore, Env, Meta, NodeId};
+use interflow_meta::{Env, Meta, NodeId, Store};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::disks::Disks;
 use super::listen::{self, Listeners};
-use super::{metrics, stream, welcome};
+use super::{metadata, metrics, stream, welcome};
 use crate::config::Config;
 use crate::meta_store::META_ROOT;
 
@@ -58,7 +58,7 @@ pub struct Standalone {
 /// How the process is, for the admin port.
 struct State {
     log: LogStore,
-    meta: Arc<EmbeddedStore>,
+    meta: Arc<dyn Store>,
     is_ready: AtomicBool,
 }
 
@@ -85,7 +85,7 @@ impl Standalone {
         let (closing, ending) = (CancellationToken::new(), CancellationToken::new());
         let (connections, background) = (TaskTracker::new(), TaskTracker::new());
 
-        let Stores { embedded, meta, journal: store, progress, space } =
+        let Stores { metadata, meta, journal: store, progress, space } =
             open_stores(&config, disks).await?;
         let (cluster, identity) = join(&meta).await?;
         let log_config = LogConfig {
@@ -142,7 +142,7 @@ impl Standalone {
         .context("cannot start Kafka")?;
 
         let state =
-            Arc::new(State { log: log.clone(), meta: embedded, is_ready: AtomicBool::new(true) });
+            Arc::new(State { log: log.clone(), meta: metadata, is_ready: AtomicBool::new(true) });
         let admin = Arc::new(Admin {
             log: client,
             topics,
@@ -276,7 +276,7 @@ impl Handler for KafkaHandler {
 
 /// What a standalone keeps things in.
 struct Stores {
-    embedded: Arc<EmbeddedStore>,
+    metadata: Arc<dyn Store>,
     /// The handle on it.
     meta: Meta,
     journal: Arc<JournalStore>,
@@ -287,14 +287,17 @@ struct Stores {
 
 /// Opens the metadata store and the journal; both may scan files after a crash.
 async fn open_stores(config: &Config, disks: Disks) -> anyhow::Result<Stores> {
+    let folder = config.data_dir.0.display().to_string();
+    let cannot = || format!("cannot open the data folder {folder}");
+    // Asked first: a folder that is refused must not have been changed. Meta asks itself.
+    let journal = disks.journal.clone();
+    let asked = tokio::task::spawn_blocking(move || JournalStore::check_formats(&*journal));
+    asked.await?.with_context(cannot)?;
+    let env = Env::default();
+    let metadata = metadata::open(config, disks.meta, env.clone()).await?;
+    let meta = Meta::new(metadata.clone(), env, META_ROOT);
     let storage = config.storage.clone();
     let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-        // Asked first: a folder that is refused must not have been changed. Meta asks itself.
-        JournalStore::check_formats(&*disks.journal)?;
-        let env = Env::default();
-        let options = EmbeddedOptions { cache_bytes: storage.meta_cache_bytes };
-        let embedded = Arc::new(EmbeddedStore::open_on(disks.meta, &options, env.clone())?);
-        let meta = Meta::new(embedded.clone(), env, META_ROOT);
         let options = store::Options {
             extent_bytes: storage.extent_bytes,
             sync_depth: storage.sync_depth,
@@ -308,10 +311,10 @@ async fn open_stores(config: &Config, disks: Disks) -> anyhow::Result<Stores> {
         let space = disks.journal.space()?.total;
         let progress = Progress::new();
         let journal = JournalStore::open(disks.journal, options, progress.clone())?;
-        Ok(Stores { embedded, meta, journal: Arc::new(journal), progress, space })
+        Ok((Arc::new(journal), progress, space))
     });
-    let folder = config.data_dir.0.display().to_string();
-    opened.await?.with_context(|| format!("cannot open the data folder {folder}"))
+    let (journal, progress, space) = opened.await?.with_context(cannot)?;
+    Ok(Stores { metadata, meta, journal, progress, space })
 }
 
 /// Registers this process: a new incarnation of the one node.

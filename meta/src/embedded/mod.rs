@@ -146,12 +146,6 @@ impl EmbeddedStore {
         Ok(Self { queue, published, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Why no commit is taken any more, if a write or a sync failed.
-    #[must_use]
-    pub fn failure(&self) -> Option<String> {
-        self.queue.failure()
-    }
-
     /// Lets the thread finish and waits for it. Blocks.
     fn join(&self) {
         self.queue.close();
@@ -178,6 +172,10 @@ impl Store for EmbeddedStore {
             view: self.published.latest(),
             queue: Arc::clone(&self.queue),
         }))
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.queue.failure()
     }
 
     async fn close(&self) {

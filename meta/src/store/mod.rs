@@ -45,6 +45,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     fn background(&self) -> Option<Arc<dyn Store>> {
         None
     }
+
+    /// Why no commit is taken any more until the process is started anew, if a write or a sync
+    /// failed.
+    fn failure(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The store at one version.

@@ -1,0 +1,40 @@
+//! Opens the metadata store that the configuration names.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use interflow_meta::{Backend, EmbeddedOptions, EmbeddedStore, Env, Store};
+
+use crate::config::Config;
+use crate::foundationdb;
+use crate::meta_store::MetaAddress;
+
+/// The store of `config`. An embedded one is on `embedded`; for any other, that is but the lock of
+/// the data folder.
+///
+/// # Errors
+/// What is wrong, with the flag or command that cures it.
+pub(super) async fn open(
+    config: &Config,
+    embedded: Arc<dyn Backend>,
+    env: Env,
+) -> anyhow::Result<Arc<dyn Store>> {
+    match &config.meta.store {
+        MetaAddress::Embedded => {
+            let options = EmbeddedOptions { cache_bytes: config.storage.meta_cache_bytes };
+            let opened = tokio::task::spawn_blocking(move || {
+                EmbeddedStore::open_on(embedded, &options, env)
+            });
+            let folder = config.data_dir.0.display().to_string();
+            let store =
+                opened.await?.with_context(|| format!("cannot open the data folder {folder}"))?;
+            Ok(Arc::new(store))
+        }
+        MetaAddress::FoundationDb { cluster_file } => {
+            foundationdb::open(config.meta.fdb_library.as_deref(), cluster_file.as_deref()).await
+        }
+        remote @ MetaAddress::Remote { .. } => {
+            bail!("standalone can't use --meta {remote}; say embedded or foundationdb")
+        }
+    }
+}
