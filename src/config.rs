@@ -293,7 +293,7 @@ flags!(PortFlags {
 
 flags!(MetaFlags {
     store: MetaAddress, "meta", "STORE",
-        "Metadata store: embedded, or foundationdb[:CLUSTER_FILE] [default: embedded]";
+        "Metadata store: embedded, remote:HOST:PORT, or foundationdb[:CLUSTER_FILE] [default: embedded]";
     fdb_library: PathBuf, "fdb-library", "FILE",
         "FoundationDB's client library [default: libfdb_c.so, as the system finds it]";
 });

@@ -12,6 +12,8 @@ use interflow_meta::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::foundationdb;
+
 /// The file of the embedded store in the data folder.
 pub const META_FILE: &str = "meta.redb";
 /// The root of all keys, in every store.
@@ -125,13 +127,22 @@ pub struct Access<'a> {
     pub tls_ca: Option<&'a Path>,
     /// Certificate and key to show to a remote store, in PEM files.
     pub tls_identity: Option<(&'a Path, &'a Path)>,
+    /// FoundationDB's client library, where the system doesn't find it.
+    pub fdb_library: Option<&'a Path>,
 }
 
 impl<'a> Access<'a> {
     /// For the embedded store of `data_dir`, made if there is none.
     #[must_use]
     pub fn folder(data_dir: &'a Path) -> Self {
-        Self { data_dir, create: true, token: None, tls_ca: None, tls_identity: None }
+        Self {
+            data_dir,
+            create: true,
+            token: None,
+            tls_ca: None,
+            tls_identity: None,
+            fdb_library: None,
+        }
     }
 }
 
@@ -167,7 +178,9 @@ pub async fn open(
     match address {
         MetaAddress::Embedded => open_embedded(access, env).await,
         MetaAddress::Remote { host, port } => open_remote(host, *port, access).await,
-        MetaAddress::FoundationDb { .. } => bail!("this build doesn't speak to FoundationDB"),
+        MetaAddress::FoundationDb { cluster_file } => {
+            foundationdb::open(access.fdb_library, cluster_file.as_deref()).await
+        }
     }
 }
 

@@ -68,6 +68,9 @@ pub(crate) struct StoreArgs {
     /// Its private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// FoundationDB's client library [default: libfdb_c.so, as the system finds it]
+    #[arg(long, value_name = "FILE")]
+    fdb_library: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -119,6 +122,7 @@ impl StoreArgs {
             token: read_token(self.token_file.as_deref())?,
             tls_ca: self.tls_ca.as_deref(),
             tls_identity: self.tls_cert.as_deref().zip(self.tls_key.as_deref()),
+            fdb_library: self.fdb_library.as_deref(),
         };
         let env = Env::default();
         let store = open(&self.meta, &access, env.clone()).await?;

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use interflow_meta::{Backend, EmbeddedOptions, EmbeddedStore, Env, Store};
 
 use crate::config::Config;
-use crate::foundationdb;
-use crate::meta_store::MetaAddress;
+use crate::meta_store::{self, Access, MetaAddress, read_token};
 
 /// The store of `config`. An embedded one is on `embedded`; for any other, that is but the lock of
 /// the data folder.
@@ -30,11 +29,13 @@ pub(super) async fn open(
                 opened.await?.with_context(|| format!("cannot open the data folder {folder}"))?;
             Ok(Arc::new(store))
         }
-        MetaAddress::FoundationDb { cluster_file } => {
-            foundationdb::open(config.meta.fdb_library.as_deref(), cluster_file.as_deref()).await
-        }
-        remote @ MetaAddress::Remote { .. } => {
-            bail!("standalone can't use --meta {remote}; say embedded or foundationdb")
+        address => {
+            let access = Access {
+                token: read_token(None)?,
+                fdb_library: config.meta.fdb_library.as_deref(),
+                ..Access::folder(&config.data_dir.0)
+            };
+            meta_store::open(address, &access, env).await
         }
     }
 }
