@@ -293,7 +293,7 @@ flags!(PortFlags {
 
 flags!(MetaFlags {
     store: MetaAddress, "meta", "STORE",
-        "Metadata store: embedded, remote:HOST:PORT, or foundationdb[:CLUSTER_FILE] [default: embedded]";
+        "Metadata store: embedded, remote:HOST:PORT, or fdb[:CLUSTER_FILE] [default: embedded]";
     fdb_library: PathBuf, "fdb-library", "FILE",
         "FoundationDB's client library [default: libfdb_c.so, as the system finds it]";
 });
@@ -435,7 +435,7 @@ mod tests {
     fn a_metadata_store_is_named_in_the_file_or_by_a_flag() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("interflow.toml");
-        std::fs::write(&file, "[meta]\nstore = \"foundationdb:/a\"\n").unwrap();
+        std::fs::write(&file, "[meta]\nstore = \"fdb:/a\"\n").unwrap();
         let mut flags = Flags { config: Some(file), ..Flags::default() };
         let cluster = |file: &str| MetaAddress::FoundationDb { cluster_file: Some(file.into()) };
         assert_eq!(load(&flags).unwrap().config.meta.store, cluster("/a"));

@@ -22,8 +22,7 @@ pub(crate) async fn open(
     let network = tokio::task::spawn_blocking(move || FdbNetwork::boot(library.as_deref()))
         .await?
         .context("install FoundationDB's client, or say where its library is with --fdb-library")?;
-    let store =
-        FdbStore::open(&network, cluster_file).await.context("cannot use --meta foundationdb")?;
+    let store = FdbStore::open(&network, cluster_file).await.context("cannot use --meta fdb")?;
     Ok(Arc::new(store))
 }
 

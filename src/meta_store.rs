@@ -33,7 +33,7 @@ pub enum MetaAddress {
         /// Its port.
         port: u16,
     },
-    /// `foundationdb` or `foundationdb:FILE`: a cluster, by its cluster file.
+    /// `fdb` or `fdb:FILE`: a FoundationDB cluster, by its cluster file.
     FoundationDb {
         /// `None` is the one that FoundationDB's client finds by itself.
         cluster_file: Option<PathBuf>,
@@ -45,8 +45,8 @@ pub enum MetaAddress {
 pub enum AddressError {
     /// None of the kinds.
     #[error(
-        "`{0}` is no address of a metadata store: say embedded, remote:HOST:PORT, foundationdb or \
-         foundationdb:CLUSTER_FILE"
+        "`{0}` is no address of a metadata store: say embedded, remote:HOST:PORT, fdb or \
+         fdb:CLUSTER_FILE"
     )]
     UnknownKind(String),
     /// A server without host or port.
@@ -92,9 +92,9 @@ impl fmt::Display for MetaAddress {
         match self {
             Self::Embedded => f.write_str("embedded"),
             Self::Remote { host, port } => write!(f, "remote:{host}:{port}"),
-            Self::FoundationDb { cluster_file: None } => f.write_str("foundationdb"),
+            Self::FoundationDb { cluster_file: None } => f.write_str("fdb"),
             Self::FoundationDb { cluster_file: Some(file) } => {
-                write!(f, "foundationdb:{}", file.display())
+                write!(f, "fdb:{}", file.display())
             }
         }
     }
@@ -243,11 +243,8 @@ mod tests {
             ("embedded", MetaAddress::Embedded),
             ("remote:localhost:7070", remote("localhost", 7070)),
             ("remote:[::1]:7070", remote("[::1]", 7070)),
-            ("foundationdb", cluster(None)),
-            (
-                "foundationdb:/etc/foundationdb/fdb.cluster",
-                cluster(Some("/etc/foundationdb/fdb.cluster")),
-            ),
+            ("fdb", cluster(None)),
+            ("fdb:/etc/foundationdb/fdb.cluster", cluster(Some("/etc/foundationdb/fdb.cluster"))),
         ] {
             assert_eq!(text.parse(), Ok(address.clone()), "{text}");
             assert_eq!(address.to_string(), text);
@@ -255,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn foundationdb_has_a_short_name() {
+    fn fdb_has_a_long_name() {
         for (short, long) in [("fdb", "foundationdb"), ("fdb:/a", "foundationdb:/a")] {
             assert_eq!(short.parse::<MetaAddress>(), long.parse());
         }
@@ -263,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_told() {
-        for text in ["", "embeded", "embedded:x", "foundationdb:", "etcd:localhost:1"] {
+        for text in ["", "embeded", "embedded:x", "fdb:", "etcd:localhost:1"] {
             let told = text.parse::<MetaAddress>().unwrap_err();
             assert_eq!(told, AddressError::UnknownKind(text.to_owned()));
         }

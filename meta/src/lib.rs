@@ -75,9 +75,9 @@ mod testing;
 mod transaction;
 mod walk;
 
-pub use dump::{DumpError, Dumped, dump, dump_seeds, fuzz_dump, restore};
 #[cfg(feature = "fdb")]
 pub use self::foundationdb::{FdbOpenError, FdbStore};
+pub use dump::{DumpError, Dumped, dump, dump_seeds, fuzz_dump, restore};
 pub use embedded::{
     Backend, EmbeddedOptions, EmbeddedStore, FaultBackend, FaultDisk, FileBackend, MemoryBackend,
     OpenError,

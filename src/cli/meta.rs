@@ -50,7 +50,7 @@ pub(crate) enum MetaCommand {
 /// Which store, for the tools; nobody else may run on a data folder meanwhile.
 #[derive(Args)]
 pub(crate) struct StoreArgs {
-    /// The store: embedded, remote:HOST:PORT, foundationdb or foundationdb:CLUSTER_FILE
+    /// The store: embedded, remote:HOST:PORT, fdb or fdb:CLUSTER_FILE
     #[arg(long, default_value = "embedded", value_name = "STORE")]
     meta: MetaAddress,
     /// The data folder of an embedded store
