@@ -10,6 +10,7 @@ pub mod disk;
 mod error;
 mod journal;
 mod log;
+mod marker;
 pub mod store;
 mod ticket;
 
@@ -22,4 +23,5 @@ pub use error::{AppendError, LogError, ReadError};
 pub use interflow_meta::{Durability, Epoch, LogId, NodeId, Offset};
 pub use journal::fuzz::{fuzz_journal, journal_seeds};
 pub use log::{Health, Identity, LogConfig, LogMetrics, LogStore, Progress};
+pub use marker::{Claim, Marker, MarkerError};
 pub use ticket::{AppendReply, AppendTicket};

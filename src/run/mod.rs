@@ -12,6 +12,7 @@ mod listen;
 mod metadata;
 mod metrics;
 mod standalone;
+mod stores;
 mod stream;
 mod welcome;
 

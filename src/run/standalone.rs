@@ -15,23 +15,17 @@ use interflow_gateway::mqtt::{self, Broker, MqttMetrics, SystemWallClock};
 use interflow_gateway::net::{Bound, Handler, Peer, Stream, Tls};
 use interflow_gateway::topics::{Topics, TopicsOptions};
 use interflow_logstore::clock::SystemClock;
-use interflow_logstore::store::{self, JournalStore};
-use interflow_logstore::{Health as LogHealth, Identity, LogClient, LogConfig, LogStore, Progress};
-use interflow_meta::cluster::{self, Cluster};
-use interflow_meta::nodes::{self, Node, NodeState};
-use interflow_meta::{Env, Meta, NodeId, Store};
+use interflow_logstore::{Health as LogHealth, LogClient, LogConfig, LogStore};
+use interflow_meta::{Meta, Store};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 use super::disks::Disks;
 use super::listen::{self, Listeners};
-use super::{metadata, metrics, stream, welcome};
+use super::stores::{self, NODE, Stores};
+use super::{metrics, stream, welcome};
 use crate::config::Config;
-use crate::meta_store::META_ROOT;
 
-/// The only node of a standalone.
-const NODE: NodeId = NodeId(1);
 /// Appends in flight, and what they need of the disk, are finished within this at shutdown.
 const FINISH: Duration = Duration::from_secs(4);
 
@@ -85,15 +79,14 @@ impl Standalone {
         let (closing, ending) = (CancellationToken::new(), CancellationToken::new());
         let (connections, background) = (TaskTracker::new(), TaskTracker::new());
 
-        let Stores { metadata, meta, journal: store, progress, space } =
-            open_stores(&config, disks).await?;
-        let (cluster, identity) = join(&meta).await?;
+        let Stores { metadata, meta, cluster, identity, journal, progress, space } =
+            stores::open(&config, disks).await?;
         let log_config = LogConfig {
             retention_interval: Duration::from_secs(config.storage.retention_interval_s.max(1)),
             ..LogConfig::default()
         };
         let clock = Arc::new(SystemClock::new());
-        let log = LogStore::open(meta.clone(), store, progress, identity, log_config, clock);
+        let log = LogStore::open(meta.clone(), journal, progress, identity, log_config, clock);
         let client: Arc<dyn LogClient> = Arc::new(log.clone());
 
         let users = Users::open(meta.clone()).await?;
@@ -272,65 +265,6 @@ impl Handler for KafkaHandler {
     async fn connection(&self, stream: Stream, peer: Peer, _: CancellationToken) {
         self.0.serve(stream, peer).await;
     }
-}
-
-/// What a standalone keeps things in.
-struct Stores {
-    metadata: Arc<dyn Store>,
-    /// The handle on it.
-    meta: Meta,
-    journal: Arc<JournalStore>,
-    progress: Arc<Progress>,
-    /// The size of the journal's disk, in bytes.
-    space: u64,
-}
-
-/// Opens the metadata store and the journal; both may scan files after a crash.
-async fn open_stores(config: &Config, disks: Disks) -> anyhow::Result<Stores> {
-    let folder = config.data_dir.0.display().to_string();
-    let cannot = || format!("cannot open the data folder {folder}");
-    // Asked first: a folder that is refused must not have been changed. Meta asks itself.
-    let journal = disks.journal.clone();
-    let asked = tokio::task::spawn_blocking(move || JournalStore::check_formats(&*journal));
-    asked.await?.with_context(cannot)?;
-    let env = Env::default();
-    let metadata = metadata::open(config, disks.meta, env.clone()).await?;
-    let meta = Meta::new(metadata.clone(), env, META_ROOT);
-    let storage = config.storage.clone();
-    let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-        let options = store::Options {
-            extent_bytes: storage.extent_bytes,
-            sync_depth: storage.sync_depth,
-            recycled_extents: storage.recycled_extents,
-            tail_cache_bytes: storage.tail_cache_bytes,
-            min_free_bytes: storage.min_free_bytes,
-            min_free_percent: storage.min_free_percent,
-            rewrite_bytes_per_second: storage.rewrite_bytes_per_second,
-            ..store::Options::default()
-        };
-        let space = disks.journal.space()?.total;
-        let progress = Progress::new();
-        let journal = JournalStore::open(disks.journal, options, progress.clone())?;
-        Ok((Arc::new(journal), progress, space))
-    });
-    let (journal, progress, space) = opened.await?.with_context(cannot)?;
-    Ok(Stores { metadata, meta, journal, progress, space })
-}
-
-/// Registers this process: a new incarnation of the one node.
-async fn join(meta: &Meta) -> anyhow::Result<(Cluster, Identity)> {
-    let new_id = Uuid::new_v4();
-    let now_ms = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
-    let cluster = meta
-        .transact(|tx| async move { cluster::join_or_create(&tx, new_id, now_ms).await })
-        .await?;
-    let node = Node { state: NodeState::ReadWrite, started_ms: now_ms, ..Node::default() };
-    let me = &node;
-    let registered =
-        meta.transact(|tx| async move { nodes::register(&tx, NODE, me).await }).await?;
-    Ok((cluster, Identity { node: NODE, incarnation: registered.incarnation }))
 }
 
 /// Nobody from another machine comes in without a password, unless that is what is wanted.

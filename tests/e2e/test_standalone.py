@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pathlib
+import shutil
 import socket
 import struct
 import subprocess
@@ -118,6 +119,35 @@ def test_a_folder_of_a_newer_format_is_refused_and_left_alone(write_newer, ends)
         assert f"format {newer}" in message and f"up to {known}" in message, message
         assert broker.data_dir in message and "version of interflow" in message, message
         assert hashes(folder) == before
+
+
+def test_messages_are_kept_from_metadata_that_does_not_know_them():
+    with Broker() as broker, Broker() as other:
+        mqtt_clients.publish("paho-5", broker, "kept", "message", 1)
+        for each in (broker, other):
+            each.terminate()
+        folder, theirs = pathlib.Path(broker.data_dir), pathlib.Path(other.data_dir)
+        before = hashes(folder / "journal")
+
+        # Lost: a new one is made, which would take all of the journal for garbage.
+        (folder / "meta.redb").rename(folder / "aside")
+        message = refused("--data-dir", broker.data_dir, *any_ports())
+        assert broker.data_dir in message and "belong" in message, message
+        # Somebody else's.
+        (folder / "meta.redb").write_bytes((theirs / "meta.redb").read_bytes())
+        message = refused("--data-dir", broker.data_dir, *any_ports())
+        assert broker.data_dir in message and "belong" in message, message
+        assert hashes(folder / "journal") == before
+        # Its own, and the journal lost: to go on would be to forget what is perhaps not lost.
+        (folder / "aside").rename(folder / "meta.redb")
+        (folder / "journal").rename(folder / "aside")
+        message = refused("--data-dir", broker.data_dir, *any_ports())
+        assert broker.data_dir in message and "belong" in message, message
+        shutil.rmtree(folder / "journal")
+
+        (folder / "aside").rename(folder / "journal")
+        broker.start()
+        assert kafka_clients.consume("confluent", broker, "mqtt", "kept") == ["message"]
 
 
 def test_second_start_on_the_same_folder(broker):

@@ -28,11 +28,12 @@ pub struct JournalStore {
 }
 
 impl JournalStore {
-    /// Whether this build can read what is on `disk`: for asking before anything is changed.
+    /// Whether this build can read what is on `disk`, for asking before anything is changed; says
+    /// whether there are any extents.
     ///
     /// # Errors
     /// [`OpenError::NewerFormat`], [`OpenError::Io`].
-    pub fn check_formats(disk: &dyn Disk) -> Result<(), OpenError> {
+    pub fn check_formats(disk: &dyn Disk) -> Result<bool, OpenError> {
         survey::check_formats(disk)
     }
 

@@ -72,13 +72,15 @@ fn extents_in(names: &[String]) -> BTreeMap<ExtentId, (ExtentKey, ExtentKind)> {
     extents.map(|(key, kind)| (key.id, (key, kind))).collect()
 }
 
-/// Whether every extent that can be read has a format that this build reads. Nothing is changed.
+/// Asks every extent that can be read for its format, and says whether there are any. Nothing is
+/// changed.
 ///
 /// # Errors
 /// [`OpenError::NewerFormat`]; the folder can't be listed, or a file not be opened.
-pub(super) fn check_formats(disk: &dyn Disk) -> Result<(), OpenError> {
+pub(super) fn check_formats(disk: &dyn Disk) -> Result<bool, OpenError> {
     let names = disk.list().map_err(trying("listing the folder"))?;
-    for (key, kind) in extents_in(&names).values() {
+    let extents = extents_in(&names);
+    for (key, kind) in extents.values() {
         let name = key.file_name(*kind);
         match disk.open(&name) {
             Ok(file) => check_version(&*file, &name)?,
@@ -86,7 +88,7 @@ pub(super) fn check_formats(disk: &dyn Disk) -> Result<(), OpenError> {
             Err(error) => return Err(trying(format!("opening {name}"))(error)),
         }
     }
-    Ok(())
+    Ok(!extents.is_empty())
 }
 
 /// Whether anything was read of it, if only that there is nothing.

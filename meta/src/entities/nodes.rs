@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use interflow_proto::meta as proto;
+use uuid::Uuid;
 
 use super::codec::{bad_key, corrupt, decode, encode};
 use crate::error::MetaError;
@@ -57,6 +58,8 @@ pub struct Node {
     pub rack: String,
     /// When it started, milliseconds since 1970.
     pub started_ms: i64,
+    /// The disk that its segments are on; none before it has one.
+    pub disk: Option<Uuid>,
 }
 
 impl Node {
@@ -67,6 +70,7 @@ impl Node {
             address: self.address.clone(),
             rack: self.rack.clone(),
             started_ms: self.started_ms,
+            disk: self.disk.map_or_else(Bytes::new, |id| Bytes::copy_from_slice(id.as_bytes())),
         })
     }
 
@@ -78,8 +82,16 @@ impl Node {
             address: message.address,
             rack: message.rack,
             started_ms: message.started_ms,
+            disk: disk_of(&message.disk)?,
         })
     }
+}
+
+fn disk_of(bytes: &[u8]) -> Result<Option<Uuid>, MetaError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    Uuid::from_slice(bytes).map(Some).map_err(|_| corrupt("node", "its disk is no UUID"))
 }
 
 fn key(tx: &Transaction, id: NodeId) -> Vec<u8> {
@@ -183,10 +195,11 @@ mod tests {
         #[test]
         fn a_node_comes_back_as_it_was(
             incarnation: u64, state in 0_u32..5, address in ".{0,9}", rack in ".{0,9}",
-            started_ms: i64,
+            started_ms: i64, disk in proptest::option::of(0..u128::MAX),
         ) {
             let state = NodeState::from_code(state).unwrap();
-            let node = Node { incarnation, state, address, rack, started_ms };
+            let disk = disk.map(Uuid::from_u128);
+            let node = Node { incarnation, state, address, rack, started_ms, disk };
             prop_assert_eq!(Node::decode(node.encode()).unwrap(), node);
         }
     }
