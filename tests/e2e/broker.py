@@ -14,6 +14,24 @@ BINARY = os.environ.get("INTERFLOW_BIN", str(ROOT / "target/debug/interflow"))
 PORTS = ["mqtt", "mqtts", "ws", "wss", "quic", "kafka", "kafkas", "admin"]
 # Generous: it only decides how late a hang is reported.
 PATIENCE = 60
+# Where the brokers keep their metadata: embedded, or remote, each in a server of its own.
+META = os.environ.get("INTERFLOW_TEST_META", "embedded")
+
+
+class MetaServer:
+    """`interflow meta serve` on a folder."""
+
+    def __init__(self, folder):
+        command = [BINARY, "meta", "serve", "--data-dir", folder, "--listen", "127.0.0.1:0"]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline()
+        assert line.startswith("serving"), f"the metadata server ended: {line}"
+        self.address = "remote:" + line.split()[-1]
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
 
 
 class Broker:
@@ -28,6 +46,9 @@ class Broker:
         self.ca = None
         self.output = []
         self.process = None
+        self.meta = MetaServer(os.path.join(self.folder, "meta")) if META == "remote" else None
+        if self.meta:
+            self.arguments = ["--meta", self.meta.address, *arguments]
         self.start()
 
     def start(self):
@@ -96,6 +117,8 @@ class Broker:
     def close(self):
         if self.alive():
             self.kill()
+        if self.meta:
+            self.meta.close()
         self.errors.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-from broker import Broker  # noqa: E402
+from broker import META, Broker  # noqa: E402
 
 _numbers = itertools.count()
 
@@ -17,6 +17,13 @@ def broker():
     """One broker for all tests, with throw-away certificates; tests keep apart by names."""
     with Broker("--dev-tls") as running:
         yield running
+
+
+@pytest.fixture
+def embedded():
+    """For tests of what lies in the data folder."""
+    if META != "embedded":
+        pytest.skip("the metadata is elsewhere")
 
 
 @pytest.fixture

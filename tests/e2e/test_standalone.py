@@ -108,7 +108,7 @@ def hashes(folder):
 
 @pytest.mark.parametrize("write_newer", [write_newer_meta, write_newer_journal])
 @pytest.mark.parametrize("ends", ["terminate", "kill"])
-def test_a_folder_of_a_newer_format_is_refused_and_left_alone(write_newer, ends):
+def test_a_folder_of_a_newer_format_is_refused_and_left_alone(embedded, write_newer, ends):
     with Broker(settings={"INTERFLOW_STORAGE__EXTENT_BYTES": "1048576"}) as broker:
         mqtt_clients.publish("paho-5", broker, "kept", "message", 1)
         getattr(broker, ends)()
@@ -121,7 +121,7 @@ def test_a_folder_of_a_newer_format_is_refused_and_left_alone(write_newer, ends)
         assert hashes(folder) == before
 
 
-def test_messages_are_kept_from_metadata_that_does_not_know_them():
+def test_messages_are_kept_from_metadata_that_does_not_know_them(embedded):
     with Broker() as broker, Broker() as other:
         mqtt_clients.publish("paho-5", broker, "kept", "message", 1)
         for each in (broker, other):
