@@ -8,6 +8,7 @@ does weighs on both alike.
 
 import argparse
 import ctypes
+import math
 import multiprocessing
 import os
 import pathlib
@@ -94,15 +95,19 @@ class Measured:
         self.broker, self.probe = broker, probe
         self.latencies, self.resident = [], []
 
-    def add(self, probes):
-        for n in range(probes):
+    def add(self, seconds=math.inf, most=math.inf):
+        """Probes for `seconds`, or `most` times. Returns how often."""
+        count, end = 0, time.monotonic() + seconds
+        while count < most and time.monotonic() < end:
             started = time.monotonic()
             self.probe.publish()
             took = time.monotonic() - started
             self.latencies.append(took * 1000)
-            if n % SAMPLE_EVERY == 0:
+            if count % SAMPLE_EVERY == 0:
                 self.resident.append(self.broker.resident_bytes())
             time.sleep(max(0, 1 / PROBES_A_SECOND - took))
+            count += 1
+        return count
 
     def p99(self):
         return hostile.percentile(self.latencies, 0.99)
@@ -120,16 +125,15 @@ def measure(listener, options):
         probe = hostile.Probe(target)
         for _ in range(LOG_CACHE_MIB):
             probe.publish(bytes(900_000))
-        Measured(broker, probe).add(5 * PROBES_A_SECOND)
+        Measured(broker, probe).add(seconds=5)
         quiet, loud = Measured(broker, probe), Measured(broker, probe)
         attackers = Attackers(target, listener, options.attackers)
         before = broker.resident_bytes()
-        probes = max(1, int(options.minutes * 60 * PROBES_A_SECOND / ROUNDS))
         for _ in range(ROUNDS):
-            quiet.add(probes)
             attackers.start()
-            loud.add(probes)
+            probes = loud.add(seconds=options.minutes * 60 / ROUNDS)
             attackers.pause()
+            quiet.add(most=probes)
         attackers.stop()
         probe.close()
 
