@@ -1,17 +1,18 @@
 //! MQTT loads: publishers with a window in flight, subscribers that count, and an open loop with
 //! intended send times.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 
 use crate::latency::Latencies;
 use crate::mqtt_wire::{self, Packet, Reader};
@@ -106,78 +107,29 @@ async fn receive(
     Ok(latencies)
 }
 
-/// Publishes `messages` as fast as the window (QoS 1) or the socket (QoS 0) takes them, or at
-/// `per_second` by intended send times whatever the answers do.
-async fn publish(
-    load: Load,
-    number: usize,
-    messages: u64,
-    per_second: Option<f64>,
-) -> anyhow::Result<()> {
+/// Publishes `messages` as fast as the window (QoS 1) or the socket (QoS 0) takes them.
+async fn publish(load: Load, number: usize, messages: u64) -> anyhow::Result<()> {
     let (mut reader, mut write) =
         mqtt_wire::connect(&load.address, &format!("pub-{number}"), 60).await?;
     let topic = format!("load/{number}");
     let mut payload = vec![7u8; load.payload_bytes.max(8)];
-    let (begun, origin) = (tokio::time::Instant::now(), now_us());
     let (mut sent, mut acked) = (0u64, 0u64);
-    let window = if load.qos == 0 || per_second.is_some() {
-        u64::from(u16::MAX)
-    } else {
-        load.in_flight as u64
-    };
     let mut out = BytesMut::with_capacity(128 * 1024);
     while sent < messages || (load.qos > 0 && acked < messages) {
-        let in_flight = if load.qos > 0 { sent - acked } else { 0 };
-        let mut room = window.saturating_sub(in_flight).min(messages - sent);
-        if load.qos == 0 {
-            room = room.min(64);
-        }
-        let mut next_due = None;
-        while room > 0 {
-            let mut stamp = now_us();
-            if let Some(rate) = per_second {
-                let due = Duration::from_secs_f64(sent as f64 / rate);
-                if begun.elapsed() < due {
-                    next_due = Some(begun + due);
-                    break;
-                }
-                stamp = origin + due.as_micros() as u64;
-            }
-            if let Some(head) = payload.get_mut(..8) {
-                head.copy_from_slice(&stamp.to_be_bytes());
-            }
-            let id = (sent % 65_535 + 1) as u16;
-            mqtt_wire::put_publish(&mut out, &topic, load.qos, id, &payload);
+        let room = if load.qos > 0 { load.in_flight as u64 - (sent - acked) } else { 64 };
+        for _ in 0..room.min(messages - sent) {
+            put_publish(&mut out, &topic, load.qos, sent, &mut payload, now_us());
             sent += 1;
-            room -= 1;
         }
         if !out.is_empty() {
             write.write_all(&out).await?;
             out.clear();
         }
         if load.qos == 0 {
-            match next_due {
-                Some(due) => sleep_until(due).await,
-                None => tokio::task::yield_now().await,
-            }
+            tokio::task::yield_now().await;
             continue;
         }
-        if acked == messages {
-            break;
-        }
-        let next = tokio::select! {
-            packet = reader.next() => Some(packet?),
-            () = async { match next_due {
-                Some(due) => sleep_until(due).await,
-                None => std::future::pending().await,
-            } } => None,
-        };
-        let Some(packet) = next else { continue };
-        let Some(packet) = packet else { bail!("closed after {acked} of {messages}") };
-        acked += u64::from(matches!(packet, Packet::PubAck(_)));
-        while let Some(packet) = reader.buffered()? {
-            acked += u64::from(matches!(packet, Packet::PubAck(_)));
-        }
+        acked += acknowledged(&mut reader).await?;
     }
     if load.qos == 0 {
         // A round trip behind the last publish: the broker has read them all.
@@ -191,6 +143,102 @@ async fn publish(
         }
     }
     Ok(())
+}
+
+/// Appends a publish that carries `stamp`, number `sent` of its connection.
+fn put_publish(
+    out: &mut BytesMut,
+    topic: &str,
+    qos: u8,
+    sent: u64,
+    payload: &mut [u8],
+    stamp: u64,
+) {
+    if let Some(head) = payload.get_mut(..8) {
+        head.copy_from_slice(&stamp.to_be_bytes());
+    }
+    let id = (sent % 65_535 + 1) as u16;
+    mqtt_wire::put_publish(out, topic, qos, id, payload);
+}
+
+/// Waits for a packet; returns how many acknowledgements came with it.
+async fn acknowledged(reader: &mut Reader) -> anyhow::Result<u64> {
+    let Some(packet) = reader.next().await? else { bail!("closed before the last PUBACK") };
+    let mut acked = u64::from(matches!(packet, Packet::PubAck(_)));
+    while let Some(packet) = reader.buffered()? {
+        acked += u64::from(matches!(packet, Packet::PubAck(_)));
+    }
+    Ok(acked)
+}
+
+/// A publisher of the open loop, and what its socket has not taken yet.
+struct Paced {
+    topic: String,
+    write: OwnedWriteHalf,
+    pending: BytesMut,
+}
+
+impl Paced {
+    fn send(&mut self) -> anyhow::Result<()> {
+        while !self.pending.is_empty() {
+            match self.write.try_write(&self.pending) {
+                Ok(written) => self.pending.advance(written),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Publishes at `per_second`, publisher after publisher, at intended times whatever the answers do.
+/// From a thread that does nothing else: the runtime's timers are exact to a millisecond only, and
+/// what the generator is late would count as the broker's latency.
+fn pace(load: &Load, mut publishers: Vec<Paced>, per_second: f64) -> anyhow::Result<Vec<Paced>> {
+    let mut payload = vec![7u8; load.payload_bytes.max(8)];
+    let (begun, origin) = (Instant::now(), now_us());
+    let count = publishers.len() as u64;
+    for number in 0..load.messages / count * count {
+        let due = Duration::from_secs_f64(number as f64 / per_second);
+        if let Some(early) = due.checked_sub(begun.elapsed()) {
+            std::thread::sleep(early);
+        }
+        let Some(publisher) = publishers.get_mut((number % count) as usize) else { break };
+        let stamp = origin + due.as_micros() as u64;
+        let Paced { topic, pending, .. } = publisher;
+        put_publish(pending, topic, load.qos, number / count, &mut payload, stamp);
+        publisher.send()?;
+    }
+    Ok(publishers)
+}
+
+/// Publishes `each` from every publisher at `per_second` in all, and waits for the answers.
+async fn publish_paced(load: &Load, each: u64, per_second: f64) -> anyhow::Result<Vec<Paced>> {
+    let (mut publishers, mut answers) = (Vec::new(), JoinSet::new());
+    for number in 0..load.publishers {
+        let (mut reader, write) =
+            mqtt_wire::connect(&load.address, &format!("pub-{number}"), 60).await?;
+        publishers.push(Paced { topic: format!("load/{number}"), write, pending: BytesMut::new() });
+        if load.qos > 0 {
+            answers.spawn(async move {
+                let mut acked = 0;
+                while acked < each {
+                    acked += acknowledged(&mut reader).await?;
+                }
+                anyhow::Ok(reader)
+            });
+        }
+    }
+    let thread_load = load.clone();
+    let pacing = move || pace(&thread_load, publishers, per_second);
+    let mut publishers = tokio::task::spawn_blocking(pacing).await??;
+    for publisher in &mut publishers {
+        publisher.write.write_all(&publisher.pending.split()).await?;
+    }
+    while let Some(answered) = answers.join_next().await {
+        answered??;
+    }
+    Ok(publishers)
 }
 
 /// Runs the load; `per_second` (over all publishers) makes it an open loop.
@@ -209,13 +257,18 @@ pub async fn run(load: &Load, per_second: Option<f64>) -> anyhow::Result<Outcome
         receivers.spawn(receive(reader, write, count.clone(), expected, stopped.clone()));
     }
     let (begun, begun_us) = (Instant::now(), now_us());
-    let mut senders = JoinSet::new();
-    let rate = per_second.map(|rate| rate / load.publishers.max(1) as f64);
-    for number in 0..load.publishers {
-        senders.spawn(publish(load.clone(), number, each, rate));
-    }
-    while let Some(done) = senders.join_next().await {
-        done??;
+    let mut connected = Vec::new();
+    match per_second {
+        Some(rate) => connected = publish_paced(load, each, rate).await?,
+        None => {
+            let mut senders = JoinSet::new();
+            for number in 0..load.publishers {
+                senders.spawn(publish(load.clone(), number, each));
+            }
+            while let Some(done) = senders.join_next().await {
+                done??;
+            }
+        }
     }
     let publishing = begun.elapsed().as_secs_f64();
     if expected > 0 && count.seen.load(Ordering::Relaxed) < expected {
@@ -226,6 +279,7 @@ pub async fn run(load: &Load, per_second: Option<f64>) -> anyhow::Result<Outcome
     let last = count.last_us.load(Ordering::Relaxed).saturating_sub(begun_us) as f64 / 1e6;
     let mut latencies = Latencies::new()?;
     stop.send_replace(true);
+    drop(connected);
     while let Some(done) = receivers.join_next().await {
         latencies.merge(&done??)?;
     }

@@ -1,7 +1,9 @@
 """Attacks each listener for a while and says what it cost, against what it may cost.
 
-Attackers are processes of their own at the lowest priority: they stand for other machines, and must
-not take from the broker and the probe the processor that these two would have for themselves.
+Attackers are processes of their own that run only where a processor would be idle: they stand for
+other machines, and must not take from the broker and the probe the processors that these two would
+have for themselves. (The lowest nice value isn't enough: Linux lets such a process finish its slice
+of some milliseconds before one that woke up gets its turn.)
 Rounds of quiet and of attack alternate with as many probes in each, so that what else the machine
 does weighs on both alike.
 """
@@ -68,7 +70,7 @@ class Attackers:
 
 def run_attacker(index, is_holder, target, listener, loud, ended, parked, counts):
     """One process: strikes, or holds connections that say little, while `loud` is set."""
-    os.nice(19)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     number = 0
     while True:
         parked.release()

@@ -1,6 +1,7 @@
 //! `bench/kafka`: Interflow next to Apache Kafka, as shipped and with `flush.messages=1`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 use interflow_bench::fsync;
@@ -71,7 +72,7 @@ async fn main() -> anyhow::Result<()> {
             one_round(&options, *kind, &server, &mut report).await?;
             server.stop()?;
         }
-        let floor = fsync::measure(&places.scratch, 500)?;
+        let floor = fsync::measure(&places.scratch, Duration::from_secs(options.latency_seconds))?;
         report.add(END_TO_END, FLOOR, "p50 ms", floor.ms(50.0));
         report.add(END_TO_END, FLOOR, "p99 ms", floor.ms(99.0));
     }

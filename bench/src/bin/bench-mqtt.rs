@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use clap::Parser;
 use interflow_bench::fsync;
@@ -69,7 +70,7 @@ async fn main() -> anyhow::Result<()> {
             }
             server.stop()?;
         }
-        let floor = fsync::measure(&places.scratch, 500)?;
+        let floor = fsync::measure(&places.scratch, Duration::from_secs(options.latency_seconds))?;
         for (scenario, ..) in loads(&options).iter().filter(|(_, _, rate)| rate.is_some()) {
             report.add(scenario, FLOOR, "p50 ms", floor.ms(50.0));
             report.add(scenario, FLOOR, "p99 ms", floor.ms(99.0));
