@@ -35,6 +35,30 @@ fn e1_packets_beyond_the_servers_maximum() {
 }
 
 #[test]
+fn e2_answers_beyond_the_clients_maximum_end_the_connection() {
+    let small = |bytes| Connect::v5(&unique("e2")).prop(Prop::Long(id::MAX_PACKET, bytes));
+    // No CONNACK fits: without one there is no DISCONNECT either.
+    let mut client = Client::tcp(5);
+    client.send(&small(5).bytes());
+    client.expect_closed();
+
+    let names: Vec<String> = (0..60).map(|n| format!("e2/{n}")).collect();
+    let mut client = small(60).open();
+    let filters: Vec<(&str, u8)> = names.iter().map(|name| (name.as_str(), 0)).collect();
+    let message = client.subscribe_bytes(7, &filters, &[]);
+    client.send(&message);
+    client.expect_disconnect(&[0x95]);
+
+    let mut client = small(60).open();
+    let mut body = bytes().u16(8).props(&[]);
+    for name in &names {
+        body = body.field(name);
+    }
+    client.send(&packet(UNSUBSCRIBE, body));
+    client.expect_disconnect(&[0x95]);
+}
+
+#[test]
 fn e2_packets_beyond_the_clients_maximum_are_dropped() {
     let topic = unique("e2");
     let me = unique("e2");

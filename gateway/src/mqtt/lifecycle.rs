@@ -22,6 +22,8 @@ pub(crate) struct Accepted {
     /// Of the connection within its session.
     pub(crate) number: u64,
     pub(crate) keep_alive_s: u16,
+    /// CONNACK is on its way; if not, it was too large for the client.
+    pub(crate) is_told: bool,
 }
 
 /// All tails, locked in their order: no delivery is under way.
@@ -96,9 +98,10 @@ impl Broker {
                 ..ConnAck::new(Reason::Success)
             };
             let receiver = opening.receiver;
+            let mut is_told = false;
             let attached = state.attach(opening, &self.feed.tails, |out| {
                 // One that is too large for the client must not be sent.
-                let _ = out.write(|out| connack.encode(&receiver, out));
+                is_told = out.write(|out| connack.encode(&receiver, out)).is_ok();
             });
             drop(state);
             drop(positions);
@@ -107,7 +110,7 @@ impl Broker {
                 self.metrics.sessions.inc();
             }
             self.do_after(&session, after);
-            return Accepted { session, number: attached.number, keep_alive_s };
+            return Accepted { session, number: attached.number, keep_alive_s, is_told };
         }
     }
 

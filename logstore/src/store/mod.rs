@@ -8,6 +8,7 @@
 //! what lives: the chain in meta says which segments exist, and the store is told.
 
 mod ahead;
+mod buffers;
 mod close;
 mod copying;
 mod entry;

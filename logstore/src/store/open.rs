@@ -163,6 +163,7 @@ pub(crate) fn open(
         indexes,
         ahead: Default::default(),
         flights: Default::default(),
+        buffers: Default::default(),
         lock: Mutex::new(Some(lock)),
         may_lack_segments: unreadable.iter().any(|verdict| !verdict.holes.is_empty()),
     };

@@ -308,14 +308,13 @@ fn read_bytes(
             FetchError::Io(error)
         }
     })?;
-    let mut bytes = vec![0; len as usize];
+    let mut buffer = shared.buffers.take(len as usize);
     let n = match wait {
-        Wait::No => file.try_read_at(&mut bytes, u64::from(at)),
-        Wait::Yes => file.read_at(&mut bytes, u64::from(at)).map(Some),
+        Wait::No => file.try_read_at(buffer.bytes_mut(), u64::from(at)),
+        Wait::Yes => file.read_at(buffer.bytes_mut(), u64::from(at)).map(Some),
     };
     let n = n.map_err(FetchError::Io)?.ok_or(FetchError::WouldWait)?;
-    bytes.truncate(n);
-    Ok(Bytes::from(bytes))
+    Ok(buffer.freeze(n))
 }
 
 fn split(mut bytes: Bytes) -> Option<Fetched> {

@@ -24,6 +24,7 @@ use crate::journal::entries::IndexEntry;
 use crate::journal::{ExtentId, ExtentKey, ExtentKind, format};
 
 use super::ahead::Ahead;
+use super::buffers::Buffers;
 use super::files::{Files, IndexCache};
 use super::flights::Flights;
 use super::index::{Extent, Index};
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) indexes: IndexCache,
     pub(crate) ahead: Ahead,
     pub(crate) flights: Flights,
+    pub(crate) buffers: Buffers,
     /// Let go when the store was closed: from then on it only reads.
     pub(crate) lock: Mutex<Option<Box<dyn FolderLock>>>,
     /// See [`super::EntryStore::may_lack_segments`].

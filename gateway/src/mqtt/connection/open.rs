@@ -84,7 +84,13 @@ async fn open(broker: &Arc<Broker>, wire: &mut Wire, peer: &Peer) -> Option<Core
     }
     broker.displace(connect.client_id).await;
     let shared = ConnShared::new();
-    let Accepted { session, number, keep_alive_s } = broker.accept(&connect, shared.clone());
+    let Accepted { session, number, keep_alive_s, is_told } =
+        broker.accept(&connect, shared.clone());
+    if !is_told {
+        // It would wait for CONNACK for ever.
+        broker.leave(&session, number, true);
+        return None;
+    }
     let (receiver, expiry_s) = (connect.receiver(), connect.session_expiry_s);
     Some(Core::new(broker.clone(), session, number, shared, receiver, keep_alive_s, expiry_s))
 }

@@ -199,8 +199,6 @@ impl Core {
             reasons: &reasons,
             diagnostics: Default::default(),
         };
-        let receiver = online.receiver;
-        // One that is too large for the client must not be sent.
-        let _ = online.out.write(|out| answer.encode(&receiver, out));
+        online.answer(|receiver, out| answer.encode(receiver, out));
     }
 }

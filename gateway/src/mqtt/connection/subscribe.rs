@@ -70,9 +70,6 @@ fn answer(
 ) {
     broker.subscribe(session, number, requests, |online, reasons| {
         let answer = SubAck { packet_id, reasons, diagnostics: Default::default() };
-        let receiver = online.receiver;
-        // One that is too large for the client must not be sent.
-        let _ = online.out.write(|out| answer.encode(&receiver, out));
-        online.wants_wake = true;
+        online.answer(|receiver, out| answer.encode(receiver, out));
     });
 }

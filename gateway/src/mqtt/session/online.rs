@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::acks::AckQueue;
 use super::aliases::OutAliases;
 use super::out::OutQueue;
-use crate::mqtt::codec::{Ack, PacketId, Reason, Receiver};
+use bytes::BytesMut;
+
+use crate::mqtt::codec::{Ack, EncodeError, PacketId, Reason, Receiver};
 use crate::mqtt::connection::ConnShared;
 use crate::mqtt::deliver::Outgoing;
 use crate::mqtt::routes::Route;
@@ -69,9 +71,19 @@ impl Online {
 
     /// An acknowledgement that needs no place in the order.
     pub(crate) fn ack(&mut self, ack: &Ack<'_>) {
-        let receiver = &self.receiver;
-        // One that is too large for the client must not be sent.
-        let _ = self.out.write(|out| ack.encode(receiver, out));
+        self.answer(|receiver, out| ack.encode(receiver, out));
+    }
+
+    /// Writes a packet that the client waits for. One that is larger than the client takes must
+    /// not be sent, and without it the client would wait for ever: then the connection ends.
+    pub(crate) fn answer(
+        &mut self,
+        encode: impl FnOnce(&Receiver, &mut BytesMut) -> Result<(), EncodeError>,
+    ) {
+        let receiver = self.receiver;
+        if self.out.write(|out| encode(&receiver, out)).is_err() {
+            self.connection.close(Reason::PacketTooLarge);
+        }
         self.wants_wake = true;
     }
 
