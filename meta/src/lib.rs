@@ -85,7 +85,8 @@ pub use embedded::{
 pub use entities::check::{Findings, Report, check};
 pub use entities::fuzz::{fuzz_values, value_seeds};
 pub use entities::{
-    DEFAULT_TENANT, cluster, groups, logs, materialised, nodes, producers, retained, topics, users,
+    DEFAULT_TENANT, cluster, groups, levels, logs, materialised, nodes, producers, retained,
+    topics, users,
 };
 pub use env::{Clock, Env, Random, SystemClock, SystemRandom};
 pub use error::{MetaError, TransactError};
