@@ -99,8 +99,8 @@ pub use remote::{
     fuzz_remote, remote_seeds, serve,
 };
 pub use store::{
-    AtomicOp, Commit, Committed, KeyRange, Loss, LossyStore, Mutation, Page, RangeSet, STAMP_BYTES,
-    Snapshot, Store, WatchRequest,
+    AtomicOp, Commit, Committed, KeyRange, Loss, LossyStore, Mutation, Page, PriorityStore,
+    RangeSet, STAMP_BYTES, Snapshot, Store, WatchRequest,
 };
 pub use transaction::{
     KeySelector, MAX_KEY_BYTES, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_TIME, MAX_VALUE_BYTES,
