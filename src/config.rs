@@ -59,6 +59,38 @@ pub struct MetaStore {
     pub store: MetaAddress,
     /// FoundationDB's client library, where the dynamic linker doesn't find `libfdb_c.so`.
     pub fdb_library: Option<PathBuf>,
+    /// File with the token of a remote store; else `INTERFLOW_META_TOKEN`.
+    pub token_file: Option<PathBuf>,
+    /// CAs of a remote store's certificate: speaks TLS to it.
+    pub tls_ca: Option<PathBuf>,
+    /// The certificate chain that is shown to a remote store.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key.
+    pub tls_key: Option<PathBuf>,
+}
+
+impl MetaStore {
+    fn check(&self) -> anyhow::Result<()> {
+        let of_remote = [
+            ("token_file", &self.token_file),
+            ("tls_ca", &self.tls_ca),
+            ("tls_cert", &self.tls_cert),
+            ("tls_key", &self.tls_key),
+        ];
+        let set = of_remote.iter().find(|(_, value)| value.is_some());
+        if let Some((name, _)) = set
+            && !matches!(self.store, MetaAddress::Remote { .. })
+        {
+            bail!("meta.{name} is for a remote metadata store, and meta.store is {}", self.store);
+        }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            bail!("a certificate needs its key: set both --meta-tls-cert and --meta-tls-key");
+        }
+        if self.tls_cert.is_some() && self.tls_ca.is_none() {
+            bail!("--meta-tls-cert needs --meta-tls-ca: whom to show the certificate to");
+        }
+        Ok(())
+    }
 }
 
 /// A path with the default of the design.
@@ -296,6 +328,13 @@ flags!(MetaFlags {
         "Metadata store: embedded, remote:HOST:PORT, or fdb[:CLUSTER_FILE] [default: embedded]";
     fdb_library: PathBuf, "fdb-library", "FILE",
         "FoundationDB's client library [default: libfdb_c.so, as the system finds it]";
+    token_file: PathBuf, "meta-token-file", "FILE",
+        "File with the token of a remote metadata store; else INTERFLOW_META_TOKEN";
+    tls_ca: PathBuf, "meta-tls-ca", "FILE",
+        "CAs of a remote metadata store's certificate (PEM): speaks TLS to it";
+    tls_cert: PathBuf, "meta-tls-cert", "FILE",
+        "Certificate chain to show to a remote metadata store (PEM)";
+    tls_key: PathBuf, "meta-tls-key", "FILE", "Its private key (PEM)";
 });
 
 flags!(TlsFlags {
@@ -342,6 +381,7 @@ pub fn load(flags: &Flags) -> anyhow::Result<Loaded> {
     if config.tls.cert.is_some() != config.tls.key.is_some() {
         bail!("a certificate needs its key: set both --tls-cert and --tls-key");
     }
+    config.meta.check()?;
     Ok(Loaded { config, figment })
 }
 
@@ -441,6 +481,65 @@ mod tests {
         assert_eq!(load(&flags).unwrap().config.meta.store, cluster("/a"));
         flags.meta.store = Some(cluster("/b"));
         assert_eq!(load(&flags).unwrap().config.meta.store, cluster("/b"));
+    }
+
+    #[test]
+    fn how_a_remote_store_is_reached_must_fit_together() {
+        let file = || Some(PathBuf::from("/a"));
+        let remote = || Some("remote:a:1".parse().unwrap());
+        for (meta, expected) in [
+            (MetaFlags { store: remote(), tls_ca: file(), ..Default::default() }, None),
+            (
+                MetaFlags {
+                    store: remote(),
+                    token_file: file(),
+                    tls_ca: file(),
+                    tls_cert: file(),
+                    tls_key: file(),
+                    ..Default::default()
+                },
+                None,
+            ),
+            (
+                MetaFlags { tls_ca: file(), ..Default::default() },
+                Some("meta.tls_ca is for a remote metadata store, and meta.store is embedded"),
+            ),
+            (
+                MetaFlags {
+                    store: Some("fdb".parse().unwrap()),
+                    token_file: file(),
+                    ..Default::default()
+                },
+                Some("meta.token_file is for a remote"),
+            ),
+            (
+                MetaFlags {
+                    store: remote(),
+                    tls_ca: file(),
+                    tls_key: file(),
+                    ..Default::default()
+                },
+                Some("--meta-tls-cert and --meta-tls-key"),
+            ),
+            (
+                MetaFlags {
+                    store: remote(),
+                    tls_cert: file(),
+                    tls_key: file(),
+                    ..Default::default()
+                },
+                Some("needs --meta-tls-ca"),
+            ),
+        ] {
+            let flags = Flags { meta, ..Flags::default() };
+            match (load(&flags).map(|_| ()), expected) {
+                (Ok(()), None) => {}
+                (Err(error), Some(expected)) => {
+                    assert!(error.to_string().contains(expected), "{error}");
+                }
+                (loaded, expected) => panic!("{loaded:?} instead of {expected:?}"),
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use interflow_meta::{Env, Meta, RemoteOptions, RemoteStore, Token, producers, users};
+use interflow_meta::levels::Levels;
+use interflow_meta::nodes::{self, Node};
+use interflow_meta::{
+    Env, Meta, NodeId, RemoteOptions, RemoteStore, Token, cluster, producers, users,
+};
 
 const TOKEN: &str = "a-token-of-the-test";
 
@@ -95,10 +99,10 @@ async fn fill(server: &Server) {
     let meta = meta(server).await;
     let user = &users::User { password_hash: "$argon2id$".into(), changed_ms: 1 };
     meta.transact(|tx| async move {
-        interflow_meta::cluster::join_or_create(&tx, uuid::Uuid::from_u128(1), 1).await?;
+        cluster::join_or_create(&tx, uuid::Uuid::from_u128(1), 1, Levels::SUPPORTED).await?;
         users::put(&tx, "al", user)?;
         producers::allocate(&tx, 5).await?;
-        Ok::<_, interflow_meta::cluster::ClusterError>(())
+        Ok::<_, cluster::ClusterError>(())
     })
     .await
     .unwrap();
@@ -152,6 +156,73 @@ async fn damage_is_found_and_told_by_the_exit_code() {
     let found = failed(&run(&["check", "--meta", &server.store()]));
     assert!(found.contains("problem: (\"user\", \"bo\"): damaged metadata: user"), "{found}");
     assert!(found.ends_with("1 problems\n"), "{found}");
+}
+
+/// Registers a node that works with feature levels from 1 to `max`.
+async fn register(meta: &Meta, node: u32, max: u32) {
+    let levels = Levels::new(1, max).unwrap();
+    let new = &Node { levels, ..Node::default() };
+    meta.transact(|tx| async move { nodes::register(&tx, NodeId(node), new).await }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_feature_level_is_shown_and_never_lowered() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let store = ["--meta", &server.store()];
+    let upgrade = |more: &[&str]| run(&[&["upgrade"], &store[..], more].concat());
+    assert!(failed(&upgrade(&[])).contains("there is no cluster"));
+    fill(&server).await;
+    let meta = meta(&server).await;
+    register(&meta, 1, 1).await;
+    register(&meta, 2, 3).await;
+
+    let (known, unknown) = (Levels::SUPPORTED.max(), Levels::SUPPORTED.max() + 1);
+    for more in [&[][..], &["--dry-run"], &["--level", &known.to_string()]] {
+        let shown = done(&upgrade(more));
+        assert!(shown.starts_with("NODE  LEVELS\n1     1\n2     1 to 3\n"), "{shown}");
+        assert!(shown.contains(&format!("feature level is {known}: nothing")), "{shown}");
+    }
+    let told = failed(&upgrade(&["--level", &unknown.to_string()]));
+    assert!(told.contains(&format!("not {unknown}: take a later version")), "{told}");
+    assert!(failed(&upgrade(&["--level", "0"])).contains("never lowered"));
+    let checked = done(&run(&["check", "--meta", &server.store()]));
+    assert!(checked.contains("note: nodes work with different feature levels: 1 ("), "{checked}");
+    assert!(checked.ends_with("0 problems\n"), "{checked}");
+}
+
+/// A level that this build doesn't know is refused by all that would work with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feature_level_of_a_later_version_is_refused_with_its_cure() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let meta = meta(&server).await;
+    meta.transact(|tx| async move {
+        let later = Levels::new(99, 99).unwrap();
+        cluster::join_or_create(&tx, uuid::Uuid::from_u128(1), 1, later).await
+    })
+    .await
+    .unwrap();
+    let told = failed(&run(&["upgrade", "--meta", &server.store()]));
+    let expected = format!(
+        "the metadata has feature level 99; this build works with {}: start the version of \
+         interflow that raised it, or a later one",
+        Levels::SUPPORTED
+    );
+    assert!(told.contains(&expected), "{told}");
+    let before = cluster::get(&meta.begin()).await.unwrap();
+
+    let mut standalone = Command::new(env!("CARGO_BIN_EXE_interflow"));
+    standalone.args(["standalone", "--meta", &server.store()]);
+    standalone.args(["--data-dir", &path(&folder, "data")]).env("INTERFLOW_META_TOKEN", TOKEN);
+    for listener in ["mqtt", "ws", "kafka", "admin"] {
+        standalone.args([&format!("--{listener}-port"), "0"]);
+    }
+    let told = failed(&standalone.output().unwrap());
+    assert!(told.contains(&expected), "{told}");
+    // Nothing was changed by the attempt.
+    assert_eq!(cluster::get(&meta.begin()).await.unwrap(), before);
+    assert_eq!(nodes::list(&meta.begin()).await.unwrap(), []);
 }
 
 #[test]

@@ -85,7 +85,8 @@ pub use embedded::{
 pub use entities::check::{Findings, Report, check};
 pub use entities::fuzz::{fuzz_values, value_seeds};
 pub use entities::{
-    DEFAULT_TENANT, cluster, groups, logs, materialised, nodes, producers, retained, topics, users,
+    DEFAULT_TENANT, cluster, groups, levels, logs, materialised, nodes, producers, retained,
+    topics, users,
 };
 pub use env::{Clock, Env, Random, SystemClock, SystemRandom};
 pub use error::{MetaError, TransactError};
@@ -98,8 +99,8 @@ pub use remote::{
     fuzz_remote, remote_seeds, serve,
 };
 pub use store::{
-    AtomicOp, Commit, Committed, KeyRange, Loss, LossyStore, Mutation, Page, RangeSet, STAMP_BYTES,
-    Snapshot, Store, WatchRequest,
+    AtomicOp, Commit, Committed, KeyRange, Loss, LossyStore, Mutation, Page, PriorityStore,
+    RangeSet, STAMP_BYTES, Snapshot, Store, WatchRequest,
 };
 pub use transaction::{
     KeySelector, MAX_KEY_BYTES, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_TIME, MAX_VALUE_BYTES,

@@ -84,9 +84,8 @@ impl Meta {
         F: Fn(Transaction) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let began = self.env.clock.now();
+        let mut retries = self.retries();
         let mut maybe_committed = false;
-        let mut pause = Duration::ZERO;
         loop {
             let transaction = self.attempt(maybe_committed);
             let error = match body(transaction.clone()).await {
@@ -102,21 +101,13 @@ impl Meta {
                 return Err(error);
             };
             maybe_committed |= cause.is_maybe_committed();
-            if self.env.clock.now().saturating_sub(began) > RETRY_FOR {
-                return Err(E::from(MetaError::TimedOut(Box::new(cause.clone()))));
-            }
-            if !pause.is_zero() {
-                tokio::time::sleep(self.jitter(pause)).await;
-            }
-            pause = (pause * 2).clamp(FIRST_PAUSE, MAX_PAUSE);
+            retries.pause_after(cause).await?;
         }
     }
 
-    /// Between half of `pause` and all of it, so that those who collided part.
-    fn jitter(&self, pause: Duration) -> Duration {
-        let half = pause / 2;
-        let nanos = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX).max(1);
-        half + Duration::from_nanos(self.env.random.next_u64() % nanos)
+    /// For a loop of its own around what may be tried again.
+    pub(crate) fn retries(&self) -> Retries {
+        Retries { env: self.env.clone(), began: self.env.clock.now(), pause: Duration::ZERO }
     }
 
     /// Ends the store: commits under way are finished, new ones refused, watches ended. Its files
@@ -144,5 +135,37 @@ impl Meta {
     #[must_use]
     pub fn random_u64(&self) -> u64 {
         self.env.random.next_u64()
+    }
+}
+
+/// The pauses between attempts, until there were attempts for too long.
+#[derive(Debug)]
+pub(crate) struct Retries {
+    env: Env,
+    began: Duration,
+    pause: Duration,
+}
+
+impl Retries {
+    /// Waits until the next attempt after the failure `cause`.
+    ///
+    /// # Errors
+    /// [`MetaError::TimedOut`] with `cause` after a minute of them.
+    pub(crate) async fn pause_after(&mut self, cause: &MetaError) -> Result<(), MetaError> {
+        if self.env.clock.now().saturating_sub(self.began) > RETRY_FOR {
+            return Err(MetaError::TimedOut(Box::new(cause.clone())));
+        }
+        if !self.pause.is_zero() {
+            tokio::time::sleep(self.jitter()).await;
+        }
+        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, MAX_PAUSE);
+        Ok(())
+    }
+
+    /// Between half of the pause and all of it, so that those who collided part.
+    fn jitter(&self) -> Duration {
+        let half = self.pause / 2;
+        let nanos = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX).max(1);
+        half + Duration::from_nanos(self.env.random.next_u64() % nanos)
     }
 }

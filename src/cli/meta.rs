@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use interflow_meta::levels::{self, Levels, Upgrade};
 use interflow_meta::{
-    DumpError, Env, Meta, MetaError, Report, ServeOptions, ServerTls, check, dump, restore, serve,
+    DumpError, Env, Meta, MetaError, NodeId, Report, ServeOptions, ServerTls, check, dump, restore,
+    serve,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +27,18 @@ pub(crate) enum MetaCommand {
     Serve(Serve),
     /// Check that everything decodes and that what refers to something finds it
     Check {
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Raise the feature level: the formats of this version come into use, and earlier versions are
+    /// refused from then on
+    Upgrade {
+        /// The level [default: the highest that this version works with]
+        #[arg(long, value_name = "LEVEL")]
+        level: Option<u32>,
+        /// Show what it would come to, and change nothing
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         store: StoreArgs,
     },
@@ -106,6 +120,9 @@ impl MetaCommand {
             match self {
                 Self::Serve(command) => command.run().await,
                 Self::Check { store } => run_check(&store).await,
+                Self::Upgrade { level, dry_run, store } => {
+                    run_upgrade(level, dry_run, &store).await
+                }
                 Self::Dump { file, store } => run_dump(&file, &store).await,
                 Self::Restore { file, replace, store } => run_restore(&file, replace, &store).await,
             }
@@ -207,6 +224,30 @@ fn print(report: &Report) -> std::io::Result<()> {
         print_line("note: somebody wrote meanwhile, which may look like a problem: check again")?;
     }
     print_line(&format!("{} problems", report.problems.count))
+}
+
+async fn run_upgrade(
+    level: Option<u32>,
+    is_dry_run: bool,
+    store: &StoreArgs,
+) -> anyhow::Result<ExitCode> {
+    let meta = store.open(false).await?;
+    let done = if is_dry_run {
+        levels::upgrade(&meta.begin(), level, Levels::SUPPORTED).await
+    } else {
+        meta.transact(|tx| async move { levels::upgrade(&tx, level, Levels::SUPPORTED).await })
+            .await
+    };
+    meta.close().await;
+    let Upgrade { from, to, nodes } = done?;
+    let row = |(node, levels): &(NodeId, Levels)| vec![node.to_string(), levels.to_string()];
+    print_table(&["NODE", "LEVELS"], &nodes.iter().map(row).collect::<Vec<_>>())?;
+    print_line(&match (from == to, is_dry_run) {
+        (true, _) => format!("the feature level is {to}: nothing is to be raised"),
+        (false, true) => format!("the feature level would be raised from {from} to {to}"),
+        (false, false) => format!("the feature level was raised from {from} to {to}"),
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn run_dump(path: &Path, store: &StoreArgs) -> anyhow::Result<ExitCode> {

@@ -30,9 +30,12 @@ pub(super) async fn open(
             Ok(Arc::new(store))
         }
         address => {
+            let meta = &config.meta;
             let access = Access {
-                token: read_token(None)?,
-                fdb_library: config.meta.fdb_library.as_deref(),
+                token: read_token(meta.token_file.as_deref())?,
+                tls_ca: meta.tls_ca.as_deref(),
+                tls_identity: meta.tls_cert.as_deref().zip(meta.tls_key.as_deref()),
+                fdb_library: meta.fdb_library.as_deref(),
                 ..Access::folder(&config.data_dir.0)
             };
             meta_store::open(address, &access, env).await

@@ -14,6 +14,7 @@ use anyhow::Context;
 use interflow_logstore::store::{self, JournalStore};
 use interflow_logstore::{Claim, Identity, Marker, Progress};
 use interflow_meta::cluster::{self, Cluster, ClusterError};
+use interflow_meta::levels::Levels;
 use interflow_meta::nodes::{self, Node, NodeState};
 use interflow_meta::{Env, Meta, NodeId, Store};
 use uuid::Uuid;
@@ -87,7 +88,7 @@ async fn join(meta: &Meta) -> anyhow::Result<(Cluster, Claim)> {
     let (new_id, now_ms) = (Uuid::new_v4(), now_ms());
     let (cluster, node) = meta
         .transact(|tx| async move {
-            let cluster = cluster::join_or_create(&tx, new_id, now_ms).await?;
+            let cluster = cluster::join_or_create(&tx, new_id, now_ms, Levels::SUPPORTED).await?;
             Ok::<_, ClusterError>((cluster, nodes::get(&tx, NODE).await?))
         })
         .await?;
@@ -102,6 +103,7 @@ async fn register(meta: &Meta, marker: Marker) -> anyhow::Result<Identity> {
         state: NodeState::ReadWrite,
         started_ms: now_ms(),
         disk: Some(marker.disk),
+        levels: Levels::SUPPORTED,
         ..Node::default()
     };
     let node = meta.transact(|tx| async move { nodes::register(&tx, NODE, node).await }).await?;

@@ -14,16 +14,19 @@ BINARY = os.environ.get("INTERFLOW_BIN", str(ROOT / "target/debug/interflow"))
 PORTS = ["mqtt", "mqtts", "ws", "wss", "quic", "kafka", "kafkas", "admin"]
 # Generous: it only decides how late a hang is reported.
 PATIENCE = 60
-# Where the brokers keep their metadata: embedded, or remote, each in a server of its own.
+# Where the brokers keep their metadata: embedded; remote, each in a server of its own; or fdb, each in a
+# cluster of FoundationDB's stand-in, whose library INTERFLOW_TEST_FDB_LIBRARY names.
 META = os.environ.get("INTERFLOW_TEST_META", "embedded")
 
 
 class MetaServer:
     """`interflow meta serve` on a folder."""
 
-    def __init__(self, folder):
-        command = [BINARY, "meta", "serve", "--data-dir", folder, "--listen", "127.0.0.1:0"]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    def __init__(self, folder, *arguments, env=None):
+        command = [BINARY, "meta", "serve", "--data-dir", folder, "--listen", "127.0.0.1:0", *arguments]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
+        )
         line = self.process.stdout.readline()
         assert line.startswith("serving"), f"the metadata server ended: {line}"
         self.address = "remote:" + line.split()[-1]
@@ -34,10 +37,17 @@ class MetaServer:
         self.process.stdout.close()
 
 
+def fdb_flags(folder, description="durable"):
+    """The flags that name a new cluster of the stand-in; one called `durable` keeps its data in the folder."""
+    file = pathlib.Path(folder) / "fdb.cluster"
+    file.write_text(f"{description}:test@127.0.0.1:4500\n")
+    return ["--meta", f"fdb:{file}", "--fdb-library", os.environ["INTERFLOW_TEST_FDB_LIBRARY"]]
+
+
 class Broker:
     """`interflow standalone` on a folder. Ports are chosen at the first start and kept over restarts."""
 
-    def __init__(self, *arguments, settings=None, data_dir=None):
+    def __init__(self, *arguments, settings=None, data_dir=None, meta=META):
         self.arguments = arguments
         self.settings = {"INTERFLOW_KAFKA__GROUP_INITIAL_REBALANCE_DELAY_MS": "0", **(settings or {})}
         self.folder = tempfile.mkdtemp(prefix="interflow-test-")
@@ -46,9 +56,11 @@ class Broker:
         self.ca = None
         self.output = []
         self.process = None
-        self.meta = MetaServer(os.path.join(self.folder, "meta")) if META == "remote" else None
+        self.meta = MetaServer(os.path.join(self.folder, "meta")) if meta == "remote" else None
         if self.meta:
             self.arguments = ["--meta", self.meta.address, *arguments]
+        elif meta == "fdb":
+            self.arguments = [*fdb_flags(self.folder), *arguments]
         self.start()
 
     def start(self):

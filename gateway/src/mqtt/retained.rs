@@ -1,6 +1,9 @@
 //! Retained messages: in meta, written after their record's commit and before its answer.
 //!
-//! Updates of one topic that wait are coalesced: only the latest is written.
+//! Updates of one topic that wait are coalesced: only the latest is written. What nobody waits for is
+//! [`Upkeep`]'s.
+
+mod upkeep;
 
 use std::sync::Arc;
 
@@ -23,6 +26,7 @@ use super::gate::{Gate, GatePass};
 use super::metrics::MqttMetrics;
 use super::publish::{RetainedRecord, Waiters, complete};
 use crate::records::{BatchBuilder, OpenBatch, Record};
+use upkeep::Upkeep;
 
 /// How long a clear's version is remembered: longer than any older write can be under way.
 const FORGET_MS: i64 = 3600 * 1000;
@@ -30,8 +34,6 @@ const FORGET_MS: i64 = 3600 * 1000;
 const TRANSACTION_BYTES: usize = 2 << 20;
 /// Bytes of one page of a scan.
 const PAGE_BYTES: usize = 64 << 10;
-/// Messages that one sweep goes over.
-const SWEEP_ROWS: usize = 100;
 
 /// A committed batch with retained records.
 #[derive(Debug)]
@@ -94,6 +96,7 @@ pub(crate) struct Retained {
     clock: Arc<dyn WallClock>,
     metrics: Arc<MqttMetrics>,
     gate: Arc<Gate>,
+    upkeep: Upkeep,
     queue: Mutex<Jobs>,
     backlog: Mutex<Backlog>,
     work: Notify,
@@ -103,6 +106,7 @@ pub(crate) struct Retained {
 impl Retained {
     pub(crate) fn new(meta: Meta, clock: Arc<dyn WallClock>, metrics: Arc<MqttMetrics>) -> Self {
         Self {
+            upkeep: Upkeep::new(meta.background(), clock.clone()),
             meta,
             clock,
             metrics,
@@ -187,16 +191,12 @@ impl Retained {
             .await
     }
 
-    /// Everything below these offsets of their logs is retained.
+    /// Everything below these offsets of their logs was looked at: the next start begins there, unless
+    /// something of it isn't written.
     pub(crate) async fn save(&self, positions: &[(LogId, u64)]) -> Result<(), MetaError> {
-        self.meta
-            .transact(|tx| async move {
-                for (log, position) in positions {
-                    materialised::advance(&tx, *log, *position).await?;
-                }
-                Ok(())
-            })
-            .await
+        let unwritten: Vec<LogId> = self.queue.lock().seen.iter().map(|seen| seen.log).collect();
+        let written = positions.iter().copied().filter(|(log, _)| !unwritten.contains(log));
+        upkeep::save(&self.meta, &self.upkeep.good(written)).await
     }
 
     /// One page of the messages that match `filter`.
@@ -214,29 +214,32 @@ impl Retained {
 
     /// Writes what is committed, until `stop`.
     pub(crate) async fn run(&self, stop: CancellationToken) {
-        let mut sweep = tokio::time::interval(std::time::Duration::from_secs(600));
-        sweep.tick().await;
+        tokio::select! {
+            () = self.run_writes(stop) => {}
+            () = self.upkeep.run() => {}
+        }
+    }
+
+    async fn run_writes(&self, stop: CancellationToken) {
         loop {
             let jobs = std::mem::take(&mut *self.queue.lock());
-            if !jobs.committed.is_empty() || !jobs.seen.is_empty() {
-                let bytes: usize = jobs.committed.iter().map(|job| job.batch.len()).sum();
-                let seen_bytes: usize = jobs.seen.iter().map(Seen::bytes).sum();
-                self.write(jobs).await;
-                let waiters = {
-                    let mut backlog = self.backlog.lock();
-                    backlog.bytes = backlog.bytes.saturating_sub(bytes);
-                    backlog.seen_bytes = backlog.seen_bytes.saturating_sub(seen_bytes);
-                    std::mem::take(&mut backlog.waiters)
-                };
-                waiters.wake();
-                self.written.notify_waiters();
-                continue;
+            if jobs.committed.is_empty() && jobs.seen.is_empty() {
+                tokio::select! {
+                    () = self.work.notified() => continue,
+                    () = stop.cancelled() => return,
+                }
             }
-            tokio::select! {
-                () = self.work.notified() => {}
-                _ = sweep.tick() => self.sweep().await,
-                () = stop.cancelled() => return,
-            }
+            let bytes: usize = jobs.committed.iter().map(|job| job.batch.len()).sum();
+            let seen_bytes: usize = jobs.seen.iter().map(Seen::bytes).sum();
+            self.write(jobs).await;
+            let waiters = {
+                let mut backlog = self.backlog.lock();
+                backlog.bytes = backlog.bytes.saturating_sub(bytes);
+                backlog.seen_bytes = backlog.seen_bytes.saturating_sub(seen_bytes);
+                std::mem::take(&mut backlog.waiters)
+            };
+            waiters.wake();
+            self.written.notify_waiters();
         }
     }
 
@@ -270,11 +273,11 @@ impl Retained {
             self.metrics.retained_writes.add(updates.len() as u64);
             updates = rest;
         }
-        if reason == Reason::Success && !jobs.seen.is_empty() {
-            let positions: Vec<_> = jobs.seen.iter().map(|seen| (seen.log, seen.until)).collect();
-            if let Err(error) = self.save(&positions).await {
-                tracing::error!(%error, "the position of retained messages could not be written");
-            }
+        let positions = jobs.seen.iter().map(|seen| (seen.log, seen.until));
+        if reason == Reason::Success {
+            self.upkeep.advance(positions);
+        } else {
+            self.upkeep.lost(positions);
         }
         jobs.seen.into_iter().for_each(|seen| drop(seen.pass));
         for job in jobs.committed {
@@ -303,28 +306,6 @@ impl Retained {
                 Ok::<_, MetaError>(())
             })
             .await
-    }
-
-    /// Removes what has expired.
-    async fn sweep(&self) {
-        let now_ms = self.clock.now_ms();
-        loop {
-            let swept = self
-                .meta
-                .transact(|tx| async move {
-                    let forget_ms = now_ms.saturating_add(FORGET_MS);
-                    retained::sweep(&tx, DEFAULT_TENANT, now_ms, forget_ms, SWEEP_ROWS).await
-                })
-                .await;
-            match swept {
-                Ok(SWEEP_ROWS) => {}
-                Ok(_) => return,
-                Err(error) => {
-                    tracing::warn!(%error, "expired retained messages could not be removed");
-                    return;
-                }
-            }
-        }
     }
 }
 
@@ -388,51 +369,4 @@ pub(crate) fn update(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use interflow_meta::{EmbeddedStore, Env};
-    use tokio::time::timeout;
-
-    use super::super::clock::SystemWallClock;
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn dispatchers_wait_while_meta_is_behind() {
-        let store = EmbeddedStore::in_memory(Env::default()).unwrap();
-        let meta = Meta::new(Arc::new(store), Env::default(), "test");
-        let clock = Arc::new(SystemWallClock);
-        let retained = Retained::new(meta, clock, Arc::default());
-        let seen = |n: u64| {
-            let version = RetainedVersion { generation: 0, log: LogId(1), offset: n };
-            let message = RetainedMessage {
-                version,
-                qos: 0,
-                publisher: String::new(),
-                properties: Bytes::new(),
-                payload: vec![0; 60 << 10].into(),
-                published_ms: 0,
-                expires_ms: None,
-            };
-            let update = Update { version, message: Some(message) };
-            let updates = vec![(format!("t/{}", n % 3), update)];
-            Seen { log: LogId(1), until: n + 1, updates, pass: retained.enter() }
-        };
-        let mut came = 0;
-        while timeout(Duration::from_millis(1), retained.has_room()).await.is_ok() {
-            retained.seen(seen(came));
-            came += 1;
-        }
-        assert!((500..600).contains(&came), "{came}");
-        let stop = CancellationToken::new();
-        tokio::join!(retained.run(stop.clone()), async {
-            retained.has_room().await;
-            stop.cancel();
-        });
-        let latest = format!("t/{}", (came - 1) % 3);
-        let page = retained.page(&latest, None, 0).await.unwrap();
-        let versions: Vec<_> = page.messages.iter().map(|(_, it)| it.version.offset).collect();
-        assert_eq!(versions, [came - 1]);
-        assert_eq!(retained.backlog.lock().seen_bytes, 0);
-    }
-}
+mod tests;

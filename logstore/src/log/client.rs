@@ -95,7 +95,7 @@ impl LogClient for LogStore {
         if target <= bounds.start {
             return Ok(bounds.start);
         }
-        retain::trim(&self.inner, &log, target).await?;
+        retain::trim(&*self.inner.registry, &log, target).await?;
         retain::drop_superseded(&self.inner, &log);
         let state = log.state.lock();
         state.ready().map(|ready| ready.start()).ok_or(LogError::NoSuchLog)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use interflow_meta::{Epoch, LogId, Offset};
 
 use super::metrics::add;
-use super::registry::newest_ms;
+use super::registry::{Registry, newest_ms};
 use super::service::Inner;
 use super::state::{Log, Ready, SharedLog, Writer, segment};
 use crate::LogError;
@@ -35,32 +35,39 @@ pub(super) async fn run(inner: Arc<Inner>) {
     }
 }
 
-/// One look at all logs.
+/// One look at all logs. What it does in meta gives way to others, until it had to for too long: the
+/// disk doesn't wait. Reading a log doesn't, for appends may come to wait for that.
 pub(super) async fn pass(inner: &Arc<Inner>) {
+    let mut registry = &inner.upkeep;
     for id in inner.ids_to_retain() {
         if inner.stop.is_cancelled() {
             return;
         }
-        match inner.ready(id).await {
-            Ok(log) => {
-                if let Err(error) = retain(inner, &log).await {
-                    tracing::warn!(log = %id, %error, "retention failed; it is tried again");
-                }
-            }
-            // Deleted: its segments went with it. Not readable now: the next pass looks again.
-            Err(_) => continue,
+        // Deleted: its segments went with it. Not readable now: the next pass looks again.
+        let Ok(log) = inner.ready(id).await else { continue };
+        let mut done = retain(inner, &**registry, &log).await;
+        if matches!(done, Err(LogError::Meta(_))) && Arc::ptr_eq(registry, &inner.upkeep) {
+            registry = &inner.registry;
+            done = retain(inner, &**registry, &log).await;
+        }
+        if let Err(error) = done {
+            tracing::warn!(log = %id, %error, "retention failed; it is tried again");
         }
     }
 }
 
 /// Drops what may go of one log.
-pub(super) async fn retain(inner: &Arc<Inner>, log: &SharedLog) -> Result<(), LogError> {
+async fn retain(
+    inner: &Arc<Inner>,
+    registry: &dyn Registry,
+    log: &SharedLog,
+) -> Result<(), LogError> {
     let Some(plan) = log.state.lock().ready().map(|ready| ready.plan_retention(inner)) else {
         return Ok(());
     };
     inner.store.expect_life(log.id, Some(plan.life));
     if let Some(start) = plan.start {
-        trim(inner, log, start).await?;
+        trim(registry, log, start).await?;
     }
     drop_superseded(inner, log);
     if plan.is_to_roll {
@@ -71,12 +78,11 @@ pub(super) async fn retain(inner: &Arc<Inner>, log: &SharedLog) -> Result<(), Lo
 
 /// Makes `before` the log's start, in meta and then here.
 pub(super) async fn trim(
-    inner: &Arc<Inner>,
+    registry: &dyn Registry,
     log: &SharedLog,
     before: Offset,
 ) -> Result<(), LogError> {
-    let trim = inner
-        .registry
+    let trim = registry
         .trim(log.id, before)
         .await
         .map_err(|error| LogError::Meta(error.0))?

@@ -37,6 +37,8 @@ pub struct LogStore {
 /// What a log service is made of.
 pub(super) struct Parts {
     pub(super) registry: Arc<dyn Registry>,
+    /// The same for work that gives way to others.
+    pub(super) upkeep: Arc<dyn Registry>,
     pub(super) store: Arc<dyn EntryStore>,
     /// The events that the store was made with.
     pub(super) progress: Arc<Progress>,
@@ -59,6 +61,7 @@ pub enum Health {
 /// What the service's parts share.
 pub(crate) struct Inner {
     pub(super) registry: Arc<dyn Registry>,
+    pub(super) upkeep: Arc<dyn Registry>,
     pub(super) store: Arc<dyn EntryStore>,
     pub(super) progress: Arc<Progress>,
     pub(super) clock: Arc<dyn Clock>,
@@ -97,6 +100,7 @@ impl LogStore {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let service = Self::start(Parts {
+            upkeep: Arc::new(meta.background()),
             registry: Arc::new(meta),
             store,
             progress,
@@ -117,6 +121,7 @@ impl LogStore {
         let max_waiting = parts.config.max_all_waiting_bytes;
         let inner = Arc::new(Inner {
             registry: parts.registry,
+            upkeep: parts.upkeep,
             store: parts.store,
             progress: parts.progress,
             clock: parts.clock,

@@ -1,18 +1,13 @@
 //! The cluster itself: `("config", "cluster")`.
 
-use std::ops::RangeInclusive;
-
 use bytes::Bytes;
 use interflow_proto::meta as proto;
 use uuid::Uuid;
 
 use super::codec::{decode, encode, uuid};
+use super::levels::Levels;
 use crate::error::{MetaError, TransactError};
 use crate::transaction::Transaction;
-
-/// The feature levels that this build can work with. A level is raised, explicitly, when all nodes
-/// know it; what an older build would misread comes with a new level.
-pub const SUPPORTED_LEVELS: RangeInclusive<u32> = 1..=1;
 
 /// What is known of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,20 +20,51 @@ pub struct Cluster {
     pub created_ms: i64,
 }
 
+impl Cluster {
+    /// A build that works with `supported` may use it.
+    ///
+    /// # Errors
+    /// [`ClusterError::NewerLevel`], [`ClusterError::OlderLevel`].
+    pub(super) fn check(&self, supported: Levels) -> Result<(), ClusterError> {
+        let found = self.feature_level;
+        if found > supported.max() {
+            return Err(ClusterError::NewerLevel { found, supported });
+        }
+        if found < supported.min() {
+            return Err(ClusterError::OlderLevel { found, supported });
+        }
+        Ok(())
+    }
+}
+
 /// Why a cluster can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// A newer or too old build wrote the metadata.
+    /// Formats are in use that came later than this build.
     #[error(
-        "the metadata has feature level {found}; this build works with {} to {}",
-        .supported.start(), .supported.end()
+        "the metadata has feature level {found}; this build works with {supported}: start the \
+         version of interflow that raised it, or a later one"
     )]
-    UnsupportedLevel {
+    NewerLevel {
         /// The level found.
         found: u32,
         /// The levels of this build.
-        supported: RangeInclusive<u32>,
+        supported: Levels,
     },
+    /// Formats are in use that this build has forgotten.
+    #[error(
+        "the metadata has feature level {found}; this build works with {supported}: start an \
+         earlier version of interflow, and raise the level by its `interflow meta upgrade`"
+    )]
+    OlderLevel {
+        /// The level found.
+        found: u32,
+        /// The levels of this build.
+        supported: Levels,
+    },
+    /// Nobody has set up a cluster here.
+    #[error("there is no cluster in this metadata")]
+    NoCluster,
     /// Meta's own.
     #[error(transparent)]
     Meta(#[from] MetaError),
@@ -48,7 +74,7 @@ impl TransactError for ClusterError {
     fn as_meta(&self) -> Option<&MetaError> {
         match self {
             Self::Meta(error) => Some(error),
-            Self::UnsupportedLevel { .. } => None,
+            _ => None,
         }
     }
 }
@@ -68,28 +94,27 @@ pub async fn get(tx: &Transaction) -> Result<Option<Cluster>, MetaError> {
     decode_cluster(value).map(Some)
 }
 
-/// The cluster; set up with `new_id` at this build's level if there was none.
+/// The cluster; set up with `new_id` at the highest level that is `supported` if there was none.
 ///
 /// # Errors
-/// [`ClusterError::UnsupportedLevel`]; meta's own.
+/// [`ClusterError::NewerLevel`], [`ClusterError::OlderLevel`]; meta's own.
 pub async fn join_or_create(
     tx: &Transaction,
     new_id: Uuid,
     now_ms: i64,
+    supported: Levels,
 ) -> Result<Cluster, ClusterError> {
     if let Some(cluster) = get(tx).await? {
-        if !SUPPORTED_LEVELS.contains(&cluster.feature_level) {
-            return Err(ClusterError::UnsupportedLevel {
-                found: cluster.feature_level,
-                supported: SUPPORTED_LEVELS,
-            });
-        }
+        cluster.check(supported)?;
         return Ok(cluster);
     }
-    let cluster =
-        Cluster { id: new_id, feature_level: *SUPPORTED_LEVELS.end(), created_ms: now_ms };
-    tx.set(key(tx), encode_cluster(&cluster))?;
+    let cluster = Cluster { id: new_id, feature_level: supported.max(), created_ms: now_ms };
+    put(tx, &cluster)?;
     Ok(cluster)
+}
+
+pub(super) fn put(tx: &Transaction, cluster: &Cluster) -> Result<(), MetaError> {
+    tx.set(key(tx), encode_cluster(cluster))
 }
 
 fn encode_cluster(cluster: &Cluster) -> Bytes {
@@ -122,21 +147,38 @@ mod tests {
         for n in [1, 2] {
             let cluster = bed
                 .meta
-                .transact(|tx| async move { join_or_create(&tx, Uuid::from_u128(n), 5).await })
+                .transact(|tx| async move {
+                    join_or_create(&tx, Uuid::from_u128(n), 5, Levels::SUPPORTED).await
+                })
                 .await
                 .unwrap();
             assert_eq!(cluster.id, Uuid::from_u128(1));
+            assert_eq!(cluster.feature_level, Levels::SUPPORTED.max());
         }
     }
 
+    /// Both numbers are named, and what cures it.
     #[tokio::test]
-    async fn an_unknown_level_is_refused() {
+    async fn a_level_that_is_not_supported_is_refused() {
         let bed = TestBed::new();
         let tx = bed.meta.begin();
-        let newer = Cluster { id: Uuid::nil(), feature_level: 99, created_ms: 0 };
-        tx.set(key(&tx), encode_cluster(&newer)).unwrap();
-        let refused = join_or_create(&tx, Uuid::nil(), 0).await;
-        assert!(matches!(refused, Err(ClusterError::UnsupportedLevel { found: 99, .. })));
+        let supported = Levels::new(3, 5).unwrap();
+        for (level, told) in [
+            (2, Some("level 2; this build works with 3 to 5: start an earlier version")),
+            (3, None),
+            (5, None),
+            (6, Some("level 6; this build works with 3 to 5: start the version of interflow that")),
+        ] {
+            put(&tx, &Cluster { id: Uuid::nil(), feature_level: level, created_ms: 0 }).unwrap();
+            let joined = join_or_create(&tx, Uuid::nil(), 0, supported).await;
+            match (joined, told) {
+                (Ok(cluster), None) => assert_eq!(cluster.feature_level, level),
+                (Err(error), Some(told)) => {
+                    assert!(error.to_string().contains(told), "{error}");
+                }
+                (joined, told) => panic!("{joined:?} instead of {told:?}"),
+            }
+        }
     }
 
     proptest! {

@@ -33,6 +33,7 @@ pub fn value_seeds() -> Vec<Vec<u8>> {
         proto::Topic { id: Bytes::from_static(&[7; 16]), logs: runs, ..Default::default() }
             .encode_to_vec(),
         proto::Cluster { id: Bytes::from_static(&[7; 16]), ..Default::default() }.encode_to_vec(),
+        proto::Node { min_level: 1, max_level: 2, ..Default::default() }.encode_to_vec(),
         proto::User { password_hash: "$argon2id$".into(), changed_ms: 5 }.encode_to_vec(),
         proto::LogHead {
             open: Some(Default::default()),

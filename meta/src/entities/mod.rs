@@ -7,6 +7,7 @@ pub(crate) mod fuzz;
 
 pub mod cluster;
 pub mod groups;
+pub mod levels;
 pub mod logs;
 pub mod materialised;
 pub mod nodes;

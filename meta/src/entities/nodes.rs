@@ -4,7 +4,9 @@ use bytes::Bytes;
 use interflow_proto::meta as proto;
 use uuid::Uuid;
 
+use super::cluster::{self, ClusterError};
 use super::codec::{bad_key, corrupt, decode, encode};
+use super::levels::Levels;
 use crate::error::MetaError;
 use crate::ids::NodeId;
 use crate::store::KeyRange;
@@ -60,6 +62,8 @@ pub struct Node {
     pub started_ms: i64,
     /// The disk that its segments are on; none before it has one.
     pub disk: Option<Uuid>,
+    /// The feature levels that it can work with.
+    pub levels: Levels,
 }
 
 impl Node {
@@ -71,6 +75,8 @@ impl Node {
             rack: self.rack.clone(),
             started_ms: self.started_ms,
             disk: self.disk.map_or_else(Bytes::new, |id| Bytes::copy_from_slice(id.as_bytes())),
+            min_level: self.levels.min(),
+            max_level: self.levels.max(),
         })
     }
 
@@ -83,6 +89,11 @@ impl Node {
             rack: message.rack,
             started_ms: message.started_ms,
             disk: disk_of(&message.disk)?,
+            levels: match (message.min_level, message.max_level) {
+                (0, 0) => Levels::UNSAID,
+                (min, max) => Levels::new(min, max)
+                    .ok_or_else(|| corrupt("node", "its feature levels are no range"))?,
+            },
         })
     }
 }
@@ -102,8 +113,10 @@ fn key(tx: &Transaction, id: NodeId) -> Vec<u8> {
 /// An attempt that runs twice skips a number; none is given twice.
 ///
 /// # Errors
-/// Meta's own.
-pub async fn register(tx: &Transaction, id: NodeId, node: &Node) -> Result<Node, MetaError> {
+/// [`ClusterError::NewerLevel`], [`ClusterError::OlderLevel`] if the level in use is none of the
+/// node's; [`ClusterError::NoCluster`]; meta's own.
+pub async fn register(tx: &Transaction, id: NodeId, node: &Node) -> Result<Node, ClusterError> {
+    cluster::get(tx).await?.ok_or(ClusterError::NoCluster)?.check(node.levels)?;
     let before = get(tx, id).await?.map_or(0, |node| node.incarnation);
     let incarnation = before.checked_add(1);
     let node = Node {
@@ -122,7 +135,8 @@ pub async fn get(tx: &Transaction, id: NodeId) -> Result<Option<Node>, MetaError
     tx.get(&key(tx, id)).await?.map(Node::decode).transpose()
 }
 
-/// Changes the state of node `id`; `false` when there is none.
+/// Changes the state of node `id`; `false` when there is none, or it is gone: then it must register
+/// anew, for the feature level may have left it behind.
 ///
 /// # Errors
 /// Meta's own.
@@ -130,6 +144,9 @@ pub async fn set_state(tx: &Transaction, id: NodeId, state: NodeState) -> Result
     let Some(mut node) = get(tx, id).await? else {
         return Ok(false);
     };
+    if node.state == NodeState::Gone {
+        return Ok(state == NodeState::Gone);
+    }
     if node.state != state {
         node.state = state;
         tx.set(key(tx, id), node.encode())?;
@@ -162,6 +179,14 @@ mod tests {
     #[tokio::test]
     async fn each_life_of_a_node_has_its_own_number() {
         let bed = TestBed::new();
+        let refused = register(&bed.meta.begin(), NodeId(7), &Node::default()).await;
+        assert!(matches!(refused, Err(ClusterError::NoCluster)), "{refused:?}");
+        bed.meta
+            .transact(|tx| async move {
+                cluster::join_or_create(&tx, Uuid::nil(), 0, Levels::SUPPORTED).await
+            })
+            .await
+            .unwrap();
         let node = Node {
             state: NodeState::ReadWrite,
             address: "localhost:1".to_owned(),
@@ -189,6 +214,39 @@ mod tests {
             panic!("{nodes:?}");
         };
         assert_eq!((node.incarnation, node.state), (3, NodeState::Gone));
+        // It comes back by its process only.
+        assert!(!set_state(&tx, NodeId(7), NodeState::ReadWrite).await.unwrap());
+        assert_eq!(get(&tx, NodeId(7)).await.unwrap().unwrap().state, NodeState::Gone);
+        register(&tx, NodeId(7), &Node { state: NodeState::ReadWrite, ..Node::default() })
+            .await
+            .unwrap();
+        assert!(set_state(&tx, NodeId(7), NodeState::ReadOnly).await.unwrap());
+    }
+
+    /// A value as it was written before nodes said which feature levels they work with.
+    #[test]
+    fn a_node_that_does_not_say_works_with_the_first_level() {
+        let old = b"\x08\x05\x10\x01\x1a\x01a\x22\x01r\x28\x07\x32\x10AAAAAAAAAAAAAAAA";
+        let node = Node::decode(Bytes::from_static(old)).unwrap();
+        let expected = Node {
+            incarnation: 5,
+            state: NodeState::ReadWrite,
+            address: "a".to_owned(),
+            rack: "r".to_owned(),
+            started_ms: 7,
+            disk: Some(Uuid::from_bytes([b'A'; 16])),
+            levels: Levels::new(1, 1).unwrap(),
+        };
+        assert_eq!(node, expected);
+    }
+
+    #[test]
+    fn levels_that_are_no_range_are_damage() {
+        for (min_level, max_level) in [(0, 1), (2, 1), (1, 0)] {
+            let value = encode(&proto::Node { min_level, max_level, ..proto::Node::default() });
+            let refused = Node::decode(value);
+            assert!(matches!(refused, Err(MetaError::Corrupt(_))), "{refused:?}");
+        }
     }
 
     proptest! {
@@ -196,10 +254,12 @@ mod tests {
         fn a_node_comes_back_as_it_was(
             incarnation: u64, state in 0_u32..5, address in ".{0,9}", rack in ".{0,9}",
             started_ms: i64, disk in proptest::option::of(0..u128::MAX),
+            min_level in 1..u32::MAX, more: u32,
         ) {
             let state = NodeState::from_code(state).unwrap();
             let disk = disk.map(Uuid::from_u128);
-            let node = Node { incarnation, state, address, rack, started_ms, disk };
+            let levels = Levels::new(min_level, min_level.saturating_add(more)).unwrap();
+            let node = Node { incarnation, state, address, rack, started_ms, disk, levels };
             prop_assert_eq!(Node::decode(node.encode()).unwrap(), node);
         }
     }

@@ -1,7 +1,7 @@
 //! The client: a store that is somewhere else.
 
-use std::error::Error as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Code, ConnectError, Response, Status};
+use tonic::{Code, Response, Status};
 
 use super::access::{Credentials, Token};
 use super::backoff::Backoff;
+use super::failure::{told, was_not_sent};
 use super::hub::Hub;
 use super::{MAX_MESSAGE_BYTES, wire};
 use crate::error::MetaError;
@@ -112,6 +113,8 @@ struct Link {
     closing: CancellationToken,
     /// Commits on their way, and the hub.
     tasks: TaskTracker,
+    /// The server has answered a call, so it takes this client.
+    has_answered: AtomicBool,
 }
 
 impl RemoteStore {
@@ -144,7 +147,9 @@ impl RemoteStore {
         // The hub waits on its own: that a stream ends says nothing about calls.
         let pauses = Arc::new(Backoff::default());
         tasks.spawn(Arc::clone(&hub).run(grpc.clone(), pauses, closing.clone()));
-        Ok(Self { link: Arc::new(Link { grpc, options, backoff, hub, closing, tasks }) })
+        let has_answered = AtomicBool::new(false);
+        let link = Link { grpc, options, backoff, hub, closing, tasks, has_answered };
+        Ok(Self { link: Arc::new(link) })
     }
 }
 
@@ -170,6 +175,7 @@ impl Link {
         let status = match answer {
             Ok(answer) => {
                 self.backoff.worked();
+                self.has_answered.store(true, Ordering::Relaxed);
                 return Ok(answer.into_inner());
             }
             Err(status) => status,
@@ -190,6 +196,17 @@ impl Link {
         }
     }
 
+    /// What may be the matter with a server that was reached and has never answered: if it doesn't take
+    /// the client, all that is seen of that is a connection that ends.
+    fn doubt(&self) -> &'static str {
+        match &self.options.tls {
+            _ if self.has_answered.load(Ordering::Relaxed) => "",
+            None => ": does it speak TLS?",
+            Some(ClientTls { identity_pem: None, .. }) => ": does it demand a certificate?",
+            Some(_) => ": does it take the certificate that it is shown?",
+        }
+    }
+
     /// Makes a call that changes nothing, again if the connection was lost.
     async fn read<T, F>(&self, call: impl Fn(Grpc) -> F) -> Result<T, MetaError>
     where
@@ -202,11 +219,13 @@ impl Link {
                 match self.settle(call(self.grpc.clone()).await) {
                     Ok(answer) => return Ok(answer),
                     Err(Lost::Refused(error)) => return Err(error),
-                    Err(Lost::NotSent(status) | Lost::Maybe(status)) => {
-                        if attempt == READ_ATTEMPTS {
-                            return Err(unavailable(&told(&status)));
-                        }
+                    Err(Lost::NotSent(status)) if attempt == READ_ATTEMPTS => {
+                        return Err(unavailable(&told(&status)));
                     }
+                    Err(Lost::Maybe(status)) if attempt == READ_ATTEMPTS => {
+                        return Err(unavailable(&format!("{}{}", told(&status), self.doubt())));
+                    }
+                    Err(Lost::NotSent(_) | Lost::Maybe(_)) => {}
                 }
                 attempt += 1;
             }
@@ -241,32 +260,6 @@ impl Link {
             }
         }
     }
-}
-
-/// The connection could not be made, so nothing was sent on it.
-fn was_not_sent(status: &Status) -> bool {
-    let mut source = status.source();
-    while let Some(error) = source {
-        if error.is::<ConnectError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
-}
-
-/// An error with its causes, for people.
-fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 fn unavailable(why: &str) -> MetaError {

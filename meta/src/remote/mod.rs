@@ -17,6 +17,7 @@
 mod access;
 mod backoff;
 mod client;
+mod failure;
 mod fuzz;
 mod hub;
 mod incoming;

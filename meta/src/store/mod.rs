@@ -11,6 +11,7 @@
 
 mod lossy;
 mod ops;
+mod priority;
 mod range;
 
 use std::fmt::Debug;
@@ -24,6 +25,7 @@ use crate::error::MetaError;
 pub use lossy::{Loss, LossyStore};
 pub(crate) use ops::put_stamp;
 pub use ops::{AtomicOp, Mutation, STAMP_BYTES};
+pub use priority::PriorityStore;
 pub use range::{KeyRange, RangeSet};
 pub(crate) use range::{after_prefix, key_after};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use interflow_meta::groups::{self, GroupMetadata};
-use interflow_meta::{DEFAULT_TENANT, MetaError};
+use interflow_meta::{DEFAULT_TENANT, Meta, MetaError};
 
 use super::registry::Groups;
 use super::store;
@@ -21,19 +21,20 @@ impl Groups {
         }
     }
 
-    /// Looks once through all groups; returns how many offsets went.
-    pub(super) async fn expire_once(&self) -> Result<usize, MetaError> {
+    /// Looks once through all groups, giving way to requests; returns how many offsets went.
+    async fn expire_once(&self) -> Result<usize, MetaError> {
+        let meta = &self.meta().background();
         let minutes = i64::try_from(self.config().offsets_retention_minutes).unwrap_or(i64::MAX);
         let retention_ms = minutes.saturating_mul(60_000);
         let (mut expired, mut after) = (0, None::<String>);
         loop {
-            let page = store::names(self.meta(), after.as_deref()).await?;
+            let page = store::names(meta, after.as_deref()).await?;
             for name in &page {
                 // A group with members keeps its offsets.
                 let has_members =
                     self.peek(name, |group| group.member_count() > 0).unwrap_or(false);
                 if !has_members {
-                    expired += self.expire_group(name, retention_ms).await?;
+                    expired += self.expire_group(meta, name, retention_ms).await?;
                 }
             }
             if page.len() < store::PAGE {
@@ -43,22 +44,26 @@ impl Groups {
         }
     }
 
-    async fn expire_group(&self, name: &str, retention_ms: i64) -> Result<usize, MetaError> {
+    async fn expire_group(
+        &self,
+        meta: &Meta,
+        name: &str,
+        retention_ms: i64,
+    ) -> Result<usize, MetaError> {
         let now_ms = self.wall_ms();
-        self.meta()
-            .transact(|tx| async move {
-                let metadata = groups::metadata(&tx, DEFAULT_TENANT, name).await?;
-                if metadata.as_ref().is_some_and(|m| is_kept(m, now_ms, retention_ms)) {
-                    return Ok::<_, MetaError>(0);
-                }
-                let expired =
-                    groups::expire_offsets(&tx, DEFAULT_TENANT, name, now_ms, retention_ms).await?;
-                if groups::all_offsets(&tx, DEFAULT_TENANT, name).await?.is_empty() {
-                    groups::delete(&tx, DEFAULT_TENANT, name)?;
-                }
-                Ok(expired)
-            })
-            .await
+        meta.transact(|tx| async move {
+            let metadata = groups::metadata(&tx, DEFAULT_TENANT, name).await?;
+            if metadata.as_ref().is_some_and(|m| is_kept(m, now_ms, retention_ms)) {
+                return Ok::<_, MetaError>(0);
+            }
+            let expired =
+                groups::expire_offsets(&tx, DEFAULT_TENANT, name, now_ms, retention_ms).await?;
+            if groups::all_offsets(&tx, DEFAULT_TENANT, name).await?.is_empty() {
+                groups::delete(&tx, DEFAULT_TENANT, name)?;
+            }
+            Ok(expired)
+        })
+        .await
     }
 }
 
@@ -66,4 +71,37 @@ impl Groups {
 fn is_kept(metadata: &GroupMetadata, now_ms: i64, retention_ms: i64) -> bool {
     let members = store::from_metadata("", metadata).members;
     !members.is_empty() || metadata.changed_ms.saturating_add(retention_ms) > now_ms
+}
+
+#[cfg(test)]
+mod tests {
+    use interflow_meta::groups::CommittedOffset;
+    use interflow_meta::{EmbeddedStore, Env, PriorityStore};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::kafka::config::KafkaConfig;
+
+    #[tokio::test]
+    async fn k16_old_offsets_lapse_and_the_look_for_them_gives_way() {
+        let env = Env::default();
+        let store = PriorityStore::new(Arc::new(EmbeddedStore::in_memory(env.clone()).unwrap()));
+        let meta = Meta::new(Arc::new(store.clone()), env, "test");
+        let now_ms = i64::MAX / 2;
+        for (group, committed_ms) in [("old", 1), ("new", now_ms)] {
+            let offset = CommittedOffset { committed_ms, ..CommittedOffset::default() };
+            let rows = &[("topic".to_owned(), 0, offset)];
+            let commit = |tx| async move { groups::commit_offsets(&tx, "", group, rows) };
+            meta.transact(commit).await.unwrap();
+        }
+        let (config, stop) = (KafkaConfig::default(), CancellationToken::new());
+        stop.cancel();
+        let groups = Groups::start(meta.clone(), config, Arc::default(), stop);
+        groups.stopped().await;
+        store.take_counts();
+        assert_eq!(groups.expire_once().await.unwrap(), 1);
+        // The names, and each of the two groups.
+        assert_eq!(store.take_counts(), (0, 3));
+        assert_eq!(store::names(&meta, None).await.unwrap(), ["new"]);
+    }
 }

@@ -56,7 +56,7 @@ pub(super) async fn load(
 
 /// A page of the names of all groups, behind `after`.
 pub(super) async fn names(meta: &Meta, after: Option<&str>) -> Result<Vec<String>, MetaError> {
-    groups::list(&meta.begin(), DEFAULT_TENANT, after, PAGE).await
+    meta.transact(|tx| async move { groups::list(&tx, DEFAULT_TENANT, after, PAGE).await }).await
 }
 
 /// Names in one page of [`names`]; fewer are the last.

@@ -276,6 +276,7 @@ fn start(
     let config = LogConfig { snapshot_batches: 7, ..LogConfig::default() };
     let logs = LogStore::start(Parts {
         registry: Arc::clone(&turnstile) as Arc<dyn Registry>,
+        upkeep: Arc::clone(&turnstile) as Arc<dyn Registry>,
         store: Arc::clone(&store) as Arc<dyn EntryStore>,
         progress,
         clock: Arc::clone(clock) as Arc<dyn crate::clock::Clock>,

@@ -43,6 +43,7 @@ struct Gate {
     /// Loads that came to the gate.
     loaded: AtomicU64,
     is_down: AtomicBool,
+    trims: AtomicU64,
 }
 
 #[async_trait]
@@ -62,12 +63,29 @@ impl Registry for Gate {
     }
 
     async fn trim(&self, log: LogId, before: Offset) -> Result<Option<Offset>, RegistryError> {
+        self.trims.fetch_add(1, Ordering::SeqCst);
         self.check()?;
         Registry::trim(&self.meta, log, before).await
     }
 }
 
 impl Gate {
+    fn new(meta: Meta) -> Arc<Self> {
+        Arc::new(Self {
+            meta,
+            rolls: Semaphore::new(Semaphore::MAX_PERMITS),
+            loads: Semaphore::new(Semaphore::MAX_PERMITS),
+            loaded: AtomicU64::new(0),
+            is_down: AtomicBool::new(false),
+            trims: AtomicU64::new(0),
+        })
+    }
+
+    /// Trims that came to the gate since the last call.
+    fn take_trims(&self) -> u64 {
+        self.trims.swap(0, Ordering::SeqCst)
+    }
+
     fn check(&self) -> Result<(), RegistryError> {
         if self.is_down.load(Ordering::SeqCst) {
             return Err(RegistryError("a test".to_owned()));
@@ -81,6 +99,8 @@ struct Node {
     logs: LogStore,
     store: Arc<MemStore>,
     gate: Arc<Gate>,
+    /// What gives way to others comes to another one.
+    upkeep: Arc<Gate>,
     clock: Arc<ManualClock>,
     config: LogConfig,
     incarnation: u64,
@@ -95,44 +115,39 @@ impl Node {
     fn with(config: LogConfig) -> Self {
         let store = EmbeddedStore::in_memory(Env::default()).expect("a store in memory");
         let meta = Meta::new(Arc::new(store), Env::default(), "test");
-        let gate = Arc::new(Gate {
-            meta,
-            rolls: Semaphore::new(Semaphore::MAX_PERMITS),
-            loads: Semaphore::new(Semaphore::MAX_PERMITS),
-            loaded: AtomicU64::new(0),
-            is_down: AtomicBool::new(false),
-        });
+        let gates = [Gate::new(meta.clone()), Gate::new(meta)];
         let progress = Progress::new();
         let store = MemStore::new(&progress);
         let clock = Arc::new(ManualClock::new(START_MS));
-        Self::start(store, progress, gate, clock, config, 1)
+        Self::start(store, progress, gates, clock, config, 1)
     }
 
     fn start(
         store: Arc<MemStore>,
         progress: Arc<Progress>,
-        gate: Arc<Gate>,
+        [gate, upkeep]: [Arc<Gate>; 2],
         clock: Arc<ManualClock>,
         config: LogConfig,
         incarnation: u64,
     ) -> Self {
         let logs = LogStore::start(Parts {
             registry: Arc::clone(&gate) as Arc<dyn Registry>,
+            upkeep: Arc::clone(&upkeep) as Arc<dyn Registry>,
             store: Arc::clone(&store) as Arc<dyn crate::store::EntryStore>,
             progress,
             clock: Arc::clone(&clock) as Arc<dyn crate::clock::Clock>,
             config: config.clone(),
             identity: Identity { node: NODE, incarnation },
         });
-        Self { logs, store, gate, clock, config, incarnation }
+        Self { logs, store, gate, upkeep, clock, config, incarnation }
     }
 
     /// The process is killed; of what wasn't reported durable, `extra` entries are kept.
     fn crash(self, extra: u64) -> Self {
         let progress = Progress::new();
         let store = self.store.crash(extra, &progress);
-        let Self { gate, clock, config, incarnation, .. } = self;
-        Self::start(store, progress, gate, clock, config, incarnation + 1)
+        let Self { gate, upkeep, clock, config, incarnation, .. } = self;
+        Self::start(store, progress, [gate, upkeep], clock, config, incarnation + 1)
     }
 
     /// The process stops in order and starts again.

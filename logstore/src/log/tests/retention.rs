@@ -129,3 +129,28 @@ async fn nothing_is_written_when_there_is_nothing_to_do() {
     let description = node.logs.describe(log).await.unwrap();
     assert_eq!(description.segments.last().unwrap().epoch, 2);
 }
+
+/// Retention gives way to others in meta, what a client trims doesn't; and it has patience once a
+/// pass, for the disk fills meanwhile.
+#[tokio::test]
+async fn retention_gives_way_until_it_had_to_for_too_long() {
+    let node = Node::new();
+    let mut logs = Vec::new();
+    for _ in 0..3 {
+        logs.push(six(&node, policy(None, Some(36))).await);
+    }
+    node.store.eager(true);
+    node.logs.trim(logs[0], 1).await.unwrap();
+    assert_eq!((node.gate.take_trims(), node.upkeep.take_trims()), (1, 0));
+    node.upkeep.is_down.store(true, Ordering::SeqCst);
+    node.logs.retain_now().await;
+    assert_eq!((node.gate.take_trims(), node.upkeep.take_trims()), (3, 1));
+    for log in &logs {
+        assert!(node.logs.bounds(*log).await.unwrap().start > 1);
+        node.put(keyed(*log, 8, 0, "more that makes it too large again")).await.unwrap();
+    }
+    node.store.eager(true);
+    node.upkeep.is_down.store(false, Ordering::SeqCst);
+    node.logs.retain_now().await;
+    assert_eq!((node.gate.take_trims(), node.upkeep.take_trims()), (0, 3));
+}

@@ -11,8 +11,9 @@ use super::Report;
 use crate::entities::cluster::decode_cluster;
 use crate::entities::codec::{bad_key, corrupt, counter, decode, uuid};
 use crate::entities::groups::{CommittedOffset, GroupMetadata};
+use crate::entities::levels::Levels;
 use crate::entities::logs::{ClosedSegment, LogHead};
-use crate::entities::nodes::Node;
+use crate::entities::nodes::{Node, NodeState};
 use crate::entities::retained::Row;
 use crate::entities::topics::Topic;
 use crate::entities::users::User;
@@ -51,7 +52,7 @@ pub(super) struct PartsFact {
 pub(super) struct Facts {
     pub(super) level: Option<u32>,
     pub(super) log_counter: u64,
-    pub(super) nodes: BTreeSet<u32>,
+    pub(super) nodes: BTreeMap<u32, (NodeState, Levels)>,
     pub(super) topics: BTreeMap<Named, (Uuid, Vec<LogId>)>,
     pub(super) topic_ids: BTreeMap<(String, Uuid), String>,
     pub(super) logs: BTreeMap<u64, LogHead>,
@@ -120,8 +121,8 @@ impl Facts {
             }
             ("node", _) => {
                 let (_, id): (String, u32) = root.unpack(key).map_err(bad())?;
-                Node::decode(value)?;
-                self.nodes.insert(id);
+                let node = Node::decode(value)?;
+                self.nodes.insert(id, (node.state, node.levels));
             }
             ("user", _) => {
                 let _: (String, String) = root.unpack(key).map_err(bad())?;

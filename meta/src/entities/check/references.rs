@@ -1,8 +1,11 @@
 //! What refers to something finds it, in both directions.
 
+use std::collections::BTreeMap;
+
 use super::Report;
 use super::facts::Facts;
-use crate::entities::cluster::SUPPORTED_LEVELS;
+use crate::entities::levels::Levels;
+use crate::entities::nodes::NodeState;
 
 pub(super) fn check(facts: &Facts, report: &mut Report) {
     cluster(facts, report);
@@ -17,11 +20,42 @@ fn cluster(facts: &Facts, report: &mut Report) {
         report.problems.add("a restore was interrupted: restore again, with --replace");
     }
     match facts.level {
-        Some(level) if !SUPPORTED_LEVELS.contains(&level) => {
+        Some(level) if !Levels::SUPPORTED.contains(level) => {
             report.problems.add(format!("feature level {level} is not known to this build"));
         }
         None if !report.families.is_empty() => report.problems.add("there is no cluster"),
         _ => {}
+    }
+    levels(facts, report);
+}
+
+/// Every node that isn't gone can work with the level in use, and with what the others can.
+fn levels(facts: &Facts, report: &mut Report) {
+    let mut by_levels: BTreeMap<(u32, u32), (Levels, Vec<u32>)> = BTreeMap::new();
+    for (id, (state, levels)) in &facts.nodes {
+        if *state == NodeState::Gone {
+            continue;
+        }
+        if let Some(level) = facts.level
+            && !levels.contains(level)
+        {
+            report
+                .problems
+                .add(format!("node {id} works with feature level {levels}, and {level} is in use"));
+        }
+        let (_, nodes) =
+            by_levels.entry((levels.min(), levels.max())).or_insert_with(|| (*levels, Vec::new()));
+        nodes.push(*id);
+    }
+    if by_levels.len() > 1 {
+        let groups = by_levels.values().map(|(levels, nodes)| match &nodes[..] {
+            [node] => format!("{levels} (node {node})"),
+            nodes => format!("{levels} ({} nodes)", nodes.len()),
+        });
+        let groups: Vec<_> = groups.collect();
+        report
+            .notes
+            .add(format!("nodes work with different feature levels: {}", groups.join(", ")));
     }
 }
 
@@ -78,7 +112,7 @@ fn logs(facts: &Facts, report: &mut Report) {
         let closed = facts.segments.get(log).into_iter().flatten();
         let replicas = closed.flat_map(|segment| segment.replicas.iter().copied());
         let own = head.open.replicas.iter().chain([&head.open.sequencer]).map(|node| node.0);
-        let unknown = replicas.chain(own).find(|node| !facts.nodes.contains(node));
+        let unknown = replicas.chain(own).find(|node| !facts.nodes.contains_key(node));
         if let Some(node) = unknown {
             report.problems.add(format!("log {log} lies on node {node}, which isn't known"));
         }

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::*;
+use crate::entities::levels::Levels;
 use crate::entities::logs::{Closing, Opening, Policy};
-use crate::entities::nodes::Node;
+use crate::entities::nodes::{Node, NodeState};
 use crate::entities::retained::{RetainedMessage, RetainedVersion};
 use crate::entities::topics::{NewLogs, NewTopic};
 use crate::entities::{
@@ -35,7 +36,7 @@ async fn healthy() -> Meta {
     let env = Env::default();
     let meta = Meta::new(Arc::new(EmbeddedStore::in_memory(env.clone()).unwrap()), env, "test");
     let tx = meta.begin();
-    cluster::join_or_create(&tx, Uuid::from_u128(1), 1).await.unwrap();
+    cluster::join_or_create(&tx, Uuid::from_u128(1), 1, Levels::SUPPORTED).await.unwrap();
     nodes::register(&tx, NodeId(1), &Node::default()).await.unwrap();
     producers::allocate(&tx, 10).await.unwrap();
     users::put(&tx, "al", &users::User { password_hash: "$".into(), changed_ms: 1 }).unwrap();
@@ -244,7 +245,25 @@ async fn another_feature_level_is_told() {
     };
     let level = Bytes::from(prost::Message::encode_to_vec(&level));
     let found = problems(|tx| tx.set(tx.root().pack(&("config", "cluster")), level.clone())).await;
-    assert_eq!(found, "feature level 99 is not known to this build");
+    let expected = "feature level 99 is not known to this build\n\
+        node 1 works with feature level 1, and 99 is in use";
+    assert_eq!(found, expected);
     let found = problems(|tx| tx.clear(tx.root().pack(&("config", "cluster")))).await;
     assert_eq!(found, "there is no cluster");
+}
+
+#[tokio::test]
+async fn nodes_that_work_with_different_feature_levels_are_told() {
+    let meta = healthy().await;
+    let node = |max| Node { levels: Levels::new(1, max).unwrap(), ..Node::default() };
+    let tx = meta.begin();
+    for (id, max) in [(2, 2), (3, 2), (4, 7)] {
+        nodes::register(&tx, NodeId(id), &node(max)).await.unwrap();
+    }
+    nodes::set_state(&tx, NodeId(4), NodeState::Gone).await.unwrap();
+    tx.commit().await.unwrap();
+    let report = check(&meta).await.unwrap();
+    assert_eq!(report.problems.listed, [""; 0]);
+    let expected = "nodes work with different feature levels: 1 (node 1), 1 to 2 (2 nodes)";
+    assert_eq!(report.notes.listed, [expected]);
 }
