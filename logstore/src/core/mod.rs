@@ -35,6 +35,8 @@ pub(crate) mod chain;
 pub(crate) mod closing;
 #[cfg_attr(not(test), expect(dead_code, reason = "wired with the replicated log's processes"))]
 pub(crate) mod early;
+#[cfg(test)]
+mod model;
 #[cfg_attr(not(test), expect(dead_code, reason = "wired with the replicated log's processes"))]
 pub(crate) mod place;
 #[cfg_attr(not(test), expect(dead_code, reason = "wired with the replicated log's processes"))]

@@ -124,10 +124,10 @@ pub(crate) enum Effect {
 pub(crate) enum GivenUp {
     /// Meta doesn't answer.
     #[error("the log's head can't be read")]
-    NoHead,
+    HeadUnread,
     /// Too few replicas answer for the tail to be known.
     #[error("{answers} of {needed} replicas have answered that are needed to know the end")]
-    NoQuorum {
+    TooFewAnswers {
         /// Those that did, and count.
         answers: usize,
         /// F.
@@ -135,7 +135,7 @@ pub(crate) enum GivenUp {
     },
     /// The end is known, but copies up to it can't be made.
     #[error("the segment's end can't be copied to enough replicas")]
-    NoCopies,
+    CopiesFailed,
 }
 
 /// Effects of one step.
@@ -225,7 +225,7 @@ impl Recovery {
             Event::CopyFailed { node } => match &mut self.stage {
                 Stage::Copying { copies, .. } if copies.contains(&node) => {
                     // Whoever failed, source or target, is not asked again in this round.
-                    self.again(now_ms, GivenUp::NoCopies)
+                    self.again(now_ms, GivenUp::CopiesFailed)
                 }
                 _ => Effects::new(),
             },
@@ -361,12 +361,12 @@ impl Recovery {
         self.retries = self.retries.saturating_add(1);
         let is_enough = self.retries > self.limits.max_retries;
         match (&self.stage, &self.head) {
-            (Stage::Head, _) if is_enough => self.again(now_ms, GivenUp::NoHead),
+            (Stage::Head, _) if is_enough => self.again(now_ms, GivenUp::HeadUnread),
             (Stage::Head, _) => smallvec![Effect::ReadHead, self.timer(now_ms)],
             (Stage::Sealing, Some(head)) => {
                 let (answers, needed) = (self.answers.len(), self.seals(head));
                 if is_enough {
-                    return self.again(now_ms, GivenUp::NoQuorum { answers, needed });
+                    return self.again(now_ms, GivenUp::TooFewAnswers { answers, needed });
                 }
                 let nodes = self.silent(head);
                 let (epoch, base) = (head.epoch, head.base);
@@ -383,7 +383,7 @@ impl Recovery {
                 if self.answers.len() < acks && !self.holders(tail).is_empty() {
                     return self.close(tail, true);
                 }
-                self.again(now_ms, GivenUp::NoCopies)
+                self.again(now_ms, GivenUp::CopiesFailed)
             }
             _ => Effects::new(),
         }

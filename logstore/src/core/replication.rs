@@ -213,6 +213,9 @@ impl<T> Replication<T> {
         };
         match reply {
             Reply::Stored { local_end, durable_end } => {
+                // I7: what it says of offsets that were never given out is not believed.
+                let next = self.sequencer.next();
+                let (local_end, durable_end) = (local_end.min(next), durable_end.min(next));
                 state.stored(&self.queue, durable_end, now_ms);
                 self.sequencer.replica_received(peer, local_end.max(durable_end));
                 self.sequencer.replica_durable(peer, durable_end);

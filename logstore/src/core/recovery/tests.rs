@@ -121,7 +121,7 @@ fn without_f_answers_nothing_is_closed() {
         }
         now_ms += 10;
         let last = recovery.handle(now_ms, Event::Tick);
-        let given_up = GivenUp::NoQuorum { answers: 0, needed: 2 };
+        let given_up = GivenUp::TooFewAnswers { answers: 0, needed: 2 };
         if round == 0 {
             assert_eq!(last[0], Effect::ReadHead, "another round");
         } else {

@@ -221,7 +221,7 @@ proptest! {
                     Effect::Refused(refusal) => prop_assert_eq!(refusal, Refusal::Sealed),
                 }
             }
-            let durable = written.iter().take(synced).last().map_or(100, Entry::end);
+            let durable = written.iter().take(synced).next_back().map_or(100, Entry::end);
             prop_assert_eq!(replica.durable_end(), durable);
         }
     }
