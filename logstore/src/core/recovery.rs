@@ -351,7 +351,7 @@ impl Recovery {
     }
 
     fn tick(&mut self, now_ms: u64) -> Effects {
-        if now_ms < self.retry_at_ms {
+        if now_ms < self.retry_at_ms || self.is_finished() {
             return Effects::new();
         }
         if matches!(self.stage, Stage::Closing(_)) {

@@ -155,11 +155,6 @@ fn model_reaches_planned_closes() {
     reach(planned(), 2);
 }
 
-#[test]
-fn model_reaches_short_closes() {
-    reach(short(), 3);
-}
-
 /// One node that loses what a tail was shown.
 fn early() -> Config {
     let config = Config { values: TWO.to_vec(), sends: 2, recoveries: 1, crashes: 1, ..SMALL };
