@@ -4,7 +4,7 @@ use interflow_meta::Offset;
 
 /// Why an append was refused. Unless it is [`AppendError::Unknown`] or
 /// [`AppendError::JournalFailed`], nothing was kept.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq, Hash)]
 pub enum AppendError {
     /// No such log (deleted, or never created).
     #[error("the log does not exist")]

@@ -41,6 +41,17 @@ pub(crate) struct Quorum {
 impl Quorum {
     /// One node.
     pub(crate) const ONE: Self = Self { replicas: 1, acks: 1 };
+
+    /// What a segment of so many replicas needs: a majority.
+    pub(crate) fn of(replicas: usize) -> Self {
+        Self { replicas, acks: replicas / 2 + 1 }
+    }
+
+    /// How many replicas must be sealed to know the tail: so many that at least one of any
+    /// `acks` is among them.
+    pub(crate) fn seals(&self) -> usize {
+        (self.replicas + 1).saturating_sub(self.acks)
+    }
 }
 
 /// What a batch is, as far as its place in the log goes.
@@ -67,6 +78,7 @@ pub(crate) enum Check {
 
 /// An answer to an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) enum Answer {
     /// It is in the log at this offset.
     Kept {
@@ -81,6 +93,7 @@ pub(crate) enum Answer {
 
 /// The state of an open segment at its sequencer. `T` is whoever waits for an answer.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub(crate) struct Sequencer<T> {
     durability: Durability,
     acks: usize,
@@ -92,6 +105,8 @@ pub(crate) struct Sequencer<T> {
     told: Offset,
     /// One past the last offset that each replica has durable.
     durable_ends: SmallVec<[Offset; 3]>,
+    /// One past the last offset that each replica has in memory.
+    received_ends: SmallVec<[Offset; 3]>,
     /// Entries of which this node's journal hasn't said that they are durable.
     journaling: VecDeque<Journaling>,
     journaling_bytes: usize,
@@ -100,6 +115,7 @@ pub(crate) struct Sequencer<T> {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 struct Journaling {
     position: Position,
     end: Offset,
@@ -124,6 +140,7 @@ impl<T> Sequencer<T> {
             committed: base,
             told: base,
             durable_ends: smallvec![base; quorum.replicas.max(1)],
+            received_ends: smallvec![base; quorum.replicas.max(1)],
             journaling: VecDeque::new(),
             journaling_bytes: 0,
             waiting: VecDeque::new(),
@@ -178,6 +195,9 @@ impl<T> Sequencer<T> {
             self.producers.record(key, (base, batch.count), batch.window, now_ms, &self.limits);
         }
         self.next = end;
+        if let Some(received_end) = self.received_ends.first_mut() {
+            *received_end = end;
+        }
         self.journaling.push_back(Journaling { position, end, bytes: batch.bytes });
         self.journaling_bytes += batch.bytes;
         self.waiting.push_back((end, waiter, Answer::Kept { base, is_duplicate: false }));
@@ -247,6 +267,20 @@ impl<T> Sequencer<T> {
         self.commit();
     }
 
+    /// Replica `index` has everything below `end` in memory. 0 is this node, which needs no word.
+    pub(crate) fn replica_received(&mut self, index: usize, end: Offset) {
+        if let Some(received_end) = self.received_ends.get_mut(index) {
+            *received_end = (*received_end).max(end);
+        }
+        self.commit();
+    }
+
+    /// Another has closed the segment at `end`: what lies below is in the log for good (I1), and
+    /// whoever waits for it can be answered. Who waits for more gets no answer (I2).
+    pub(crate) fn closed_at(&mut self, end: Offset) {
+        self.committed = self.committed.max(end.min(self.next));
+    }
+
     /// Who can be answered now, in the order in which they asked.
     pub(crate) fn settle(&mut self) -> Option<(T, Answer)> {
         let (until, _, _) = self.waiting.front()?;
@@ -272,6 +306,7 @@ impl<T> Sequencer<T> {
         self.next = base;
         self.committed = base;
         self.durable_ends.fill(base);
+        self.received_ends.fill(base);
     }
 
     /// Forgets producers that appended nothing for long.
@@ -281,33 +316,38 @@ impl<T> Sequencer<T> {
 
     /// Raises `committed` as far as the log's class allows (I5, I7).
     fn commit(&mut self) {
-        let durable = self.quorum_end();
+        let durable = self.quorum_end(&self.durable_ends);
         let committed = match self.durability {
             Durability::Durable => durable,
-            // One process: its memory is all the memory that there is.
-            Durability::Replicated | Durability::Volatile => self.ahead_of(durable),
+            Durability::Replicated => {
+                self.ahead_of(durable, self.quorum_end(&self.received_ends).min(self.next))
+            }
+            Durability::Volatile => self.ahead_of(durable, self.next),
         };
-        debug_assert!(committed <= self.next, "committed what was never taken");
+        debug_assert!(committed <= self.next, "I7: committed what was never taken");
         self.committed = self.committed.max(committed);
     }
 
-    /// What the Q-th largest of the replicas has durable.
-    fn quorum_end(&self) -> Offset {
-        if let [only] = self.durable_ends.as_slice() {
+    /// The Q-th largest of `ends`, one a replica.
+    fn quorum_end(&self, ends: &[Offset]) -> Offset {
+        if let [only] = ends {
             return *only;
         }
-        let mut ends = self.durable_ends.clone();
+        let mut ends: SmallVec<[Offset; 3]> = SmallVec::from_slice(ends);
         ends.sort_unstable_by(|a, b| b.cmp(a));
         ends.get(self.acks.saturating_sub(1)).copied().unwrap_or(self.committed)
     }
 
-    /// The last end of a batch that is at most [`MAX_AHEAD`] past `durable`.
-    fn ahead_of(&self, durable: Offset) -> Offset {
-        let limit = durable.saturating_add(MAX_AHEAD);
-        if self.next <= limit {
-            return self.next;
+    /// `received`, or the last end of a batch before it that is at most [`MAX_AHEAD`] past
+    /// `durable`.
+    fn ahead_of(&self, durable: Offset, received: Offset) -> Offset {
+        let limit = durable.saturating_add(MAX_AHEAD).min(received.max(durable));
+        if received <= limit {
+            return received.max(durable);
         }
         let end = self.journaling.iter().rev().map(|entry| entry.end).find(|end| *end <= limit);
-        end.unwrap_or(durable)
+        // What this node has durable ends with a batch, too.
+        let own = self.durable_ends.first().copied().filter(|end| *end <= limit);
+        end.or(own).unwrap_or(durable).max(durable)
     }
 }

@@ -47,7 +47,7 @@ use async_trait::async_trait;
 use crate::{Epoch, LogId, Offset, StoredBatch};
 
 /// A place in the journal. Later entries have larger positions; a restart begins anew.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position(pub u64);
 
 /// A segment replica's name.

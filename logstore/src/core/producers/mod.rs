@@ -21,6 +21,7 @@ pub(crate) const MAX_WINDOW: u16 = 1024;
 
 /// How much a log remembers of its producers.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(crate) struct ProducerLimits {
     /// Producers; the least recently used are forgotten beyond it.
     pub(crate) max_producers: usize,
@@ -39,6 +40,7 @@ impl Default for ProducerLimits {
 
 /// A batch that is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 struct Remembered {
     sequence: i32,
     count: u32,
@@ -47,6 +49,7 @@ struct Remembered {
 
 /// One producer in its newest epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 struct Producer {
     epoch: i16,
     /// The sequence that its next batch must have.
@@ -76,6 +79,16 @@ pub(crate) struct Producers {
     map: HashMap<i64, Producer, foldhash::fast::FixedState>,
     /// Batches of all producers together.
     remembered: usize,
+}
+
+/// Equal tables have equal hashes, whatever order their maps have.
+#[cfg(test)]
+impl std::hash::Hash for Producers {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let mut producers: Vec<(&i64, &Producer)> = self.map.iter().collect();
+        producers.sort_unstable_by_key(|(id, _)| **id);
+        producers.hash(state);
+    }
 }
 
 impl Producers {
