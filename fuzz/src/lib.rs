@@ -17,6 +17,7 @@
 //! | extents, groups, entries, footers, indexes, producer snapshots | `journal` |
 //! | values in the metadata | `meta_values` |
 //! | messages of the remote metadata store | `meta_remote` |
+//! | messages between gateways and logstores | `log_messages` |
 //! | dumps of the metadata | `meta_dump` |
 //!
 //! Without a target: consumer protocol metadata and assignments (kept as they are, never read);
@@ -123,6 +124,12 @@ pub const TARGETS: &[Target] = &[
         name: "meta_remote",
         run: interflow_meta::fuzz_remote,
         seeds: interflow_meta::remote_seeds,
+        memory: MESSAGES,
+    },
+    Target {
+        name: "log_messages",
+        run: interflow_logstore::fuzz_log_messages,
+        seeds: interflow_logstore::log_message_seeds,
         memory: MESSAGES,
     },
     Target {

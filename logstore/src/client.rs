@@ -147,14 +147,32 @@ pub struct EarlyBatch {
     pub bytes: Bytes,
 }
 
+/// Early batches that an observer is not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// Some, the newest of them with this key.
+    UpTo(AppendKey),
+    /// Those below this offset.
+    Below(Offset),
+}
+
 /// Is told of a log's progress, on the thread that made it: must neither block nor wait.
 pub trait LogObserver: Send + Sync {
-    /// The log's offsets changed: more is committed, or the start moved.
+    /// The log's offsets changed: more is committed, or the start moved. Offsets between two calls
+    /// may be left out.
     fn advanced(&self, log: LogId, bounds: Bounds);
 
     /// An early batch was taken. Called in append order, before the `advanced` that covers it.
     fn early(&self, log: LogId, batch: &EarlyBatch) {
         let _ = (log, batch);
+    }
+
+    /// Early batches were taken that this observer is not shown: they were in flight when it began,
+    /// or a connection had no room for them. Called in their place among the others, before the
+    /// `advanced` that covers them. Who shows early batches on, and keeps their order, shows none
+    /// until these are committed.
+    fn withheld(&self, log: LogId, until: Withheld) {
+        let _ = (log, until);
     }
 
     /// The log was deleted or its node stopped serving: nothing more will come.

@@ -1,5 +1,7 @@
 //! What can go wrong with a log, one enum an operation.
 
+use std::borrow::Cow;
+
 use interflow_meta::Offset;
 
 /// Why an append was refused. Unless it is [`AppendError::Unknown`] or
@@ -41,13 +43,19 @@ pub enum AppendError {
     JournalFailed,
     /// The node stops, or meta didn't let the log be opened: nothing is taken now.
     #[error("the log store does not take appends: {0}")]
-    Stopped(&'static str),
+    Stopped(Cow<'static, str>),
     /// It may or may not be kept: retry with the same append key.
     #[error("the outcome of the append is unknown")]
     Unknown,
     /// Too much is in flight; try again when something was answered.
     #[error("too much in flight")]
     Busy,
+    /// Another node is the log's sequencer: look in meta who, and append there. Nothing was kept.
+    #[error("another node is the log's sequencer")]
+    NotSequencer,
+    /// The log's node can't be reached; nothing was kept. Try again later.
+    #[error("the log's node is unavailable: {0}")]
+    Unavailable(String),
 }
 
 /// Why a read failed.
@@ -77,6 +85,12 @@ pub enum ReadError {
     /// The disk could not be read.
     #[error("could not read the log: {0}")]
     Io(String),
+    /// Another node is the log's sequencer: look in meta who.
+    #[error("another node is the log's sequencer")]
+    NotSequencer,
+    /// The log's node can't be reached or doesn't serve it now. Try again later.
+    #[error("the log's node is unavailable: {0}")]
+    Unavailable(String),
 }
 
 /// Why a question about a log has no answer.
@@ -93,5 +107,11 @@ pub enum LogError {
     Io(String),
     /// The node stops or its journal failed.
     #[error("the log store does not serve: {0}")]
-    Stopped(&'static str),
+    Stopped(Cow<'static, str>),
+    /// Another node is the log's sequencer: look in meta who.
+    #[error("another node is the log's sequencer")]
+    NotSequencer,
+    /// The log's node can't be reached. Try again later.
+    #[error("the log's node is unavailable: {0}")]
+    Unavailable(String),
 }

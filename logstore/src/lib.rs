@@ -11,17 +11,22 @@ mod error;
 mod journal;
 mod log;
 mod marker;
+mod rpc;
 pub mod store;
 mod ticket;
 
 pub use client::{
     Append, AppendKey, AppendKind, AppendResult, Appended, Bounds, EarlyBatch, KeyDigest,
     LogClient, LogDescription, LogObserver, Observation, Read, ReadOutcome, SegmentDescription,
-    StoredBatch,
+    StoredBatch, Withheld,
 };
 pub use error::{AppendError, LogError, ReadError};
 pub use interflow_meta::{Durability, Epoch, LogId, NodeId, Offset};
 pub use journal::fuzz::{fuzz_journal, journal_seeds};
 pub use log::{Health, Identity, LogConfig, LogMetrics, LogStore, Progress};
 pub use marker::{Claim, Marker, MarkerError};
+pub use rpc::{
+    LogServer, LogServerOptions, RemoteLogs, RemoteLogsError, RemoteLogsOptions, fuzz_log_messages,
+    log_message_seeds, serve_logs,
+};
 pub use ticket::{AppendReply, AppendTicket};

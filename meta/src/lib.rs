@@ -66,6 +66,7 @@ mod env;
 mod error;
 #[cfg(feature = "fdb")]
 mod foundationdb;
+pub mod grpc;
 mod ids;
 mod meta;
 mod remote;
@@ -90,14 +91,12 @@ pub use entities::{
 };
 pub use env::{Clock, Env, Random, SystemClock, SystemRandom};
 pub use error::{MetaError, TransactError};
+pub use grpc::{ClientTls, ServeError, ServeOptions, ServerTls, Token, TokenError};
 pub use ids::{Durability, Epoch, LogId, NodeId, Offset};
 #[cfg(feature = "fdb")]
 pub use interflow_fdb_client::{BootError as FdbBootError, Network as FdbNetwork};
 pub use meta::Meta;
-pub use remote::{
-    ClientTls, RemoteOptions, RemoteStore, ServeError, ServeOptions, ServerTls, Token, TokenError,
-    fuzz_remote, remote_seeds, serve,
-};
+pub use remote::{RemoteOptions, RemoteStore, fuzz_remote, remote_seeds, serve};
 pub use store::{
     AtomicOp, Commit, Committed, KeyRange, Loss, LossyStore, Mutation, Page, PriorityStore,
     RangeSet, STAMP_BYTES, Snapshot, Store, WatchRequest,

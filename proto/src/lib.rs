@@ -25,3 +25,15 @@ pub mod meta {
 pub mod meta_remote {
     include!(concat!(env!("OUT_DIR"), "/interflow.meta.remote.v1.rs"));
 }
+
+/// The protocol by which a logstore is used by gateways.
+#[allow(
+    missing_docs,
+    clippy::doc_markdown,
+    clippy::allow_attributes_without_reason,
+    clippy::derive_partial_eq_without_eq,
+    reason = "generated: the .proto file is the documentation"
+)]
+pub mod log {
+    include!(concat!(env!("OUT_DIR"), "/interflow.log.v1.rs"));
+}

@@ -271,7 +271,7 @@ impl Group {
                     self.advance(shard, until);
                     continue;
                 }
-                Err(error @ ReadError::Io(_)) => {
+                Err(error) => {
                     tracing::error!(log = %tail.log, %error, "a group can't read the log");
                     if self.pause().await.is_break() {
                         return false;
@@ -347,7 +347,10 @@ impl Group {
             let Some(scan) = parts.scans.get(usize::from(shard)) else { return true };
             let page = match scan.page(&parts.dispatch, offset, &self.hashes).await {
                 Ok(page) => Some(page),
-                Err(error @ ReadError::Io(_)) => {
+                Err(
+                    error
+                    @ (ReadError::Io(_) | ReadError::NotSequencer | ReadError::Unavailable(_)),
+                ) => {
                     tracing::error!(shard, %error, "a group can't read the log");
                     if self.pause().await.is_break() {
                         return false;

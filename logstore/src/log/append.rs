@@ -224,7 +224,7 @@ impl State {
             return;
         }
         match &mut self.phase {
-            Phase::New | Phase::Unloaded(_) => {
+            Phase::New | Phase::Unloaded(_) | Phase::Elsewhere => {
                 self.phase = Phase::Loading;
                 effects.work = Some(Work::Load);
             }

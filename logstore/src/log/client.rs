@@ -32,6 +32,7 @@ impl LogClient for LogStore {
     async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {
         let log = self.inner.ready(read.log).await.map_err(|error| match error {
             LogError::NoSuchLog => ReadError::NoSuchLog,
+            LogError::NotSequencer => ReadError::NotSequencer,
             other => ReadError::Io(other.to_string()),
         })?;
         read::read(&self.inner, &log, read).await
@@ -45,8 +46,9 @@ impl LogClient for LogStore {
         let log = self.inner.ready(log).await?;
         let id = {
             let mut state = log.state.lock();
-            let bounds = state.ready().map(|ready| ready.bounds()).ok_or(LogError::NoSuchLog)?;
-            state.outbox.get_or_insert_default().observe(observer, bounds)
+            let ready = state.ready().ok_or(LogError::NoSuchLog)?;
+            let (bounds, next) = (ready.bounds(), ready.next());
+            state.outbox.get_or_insert_default().observe(observer, bounds, next)
         };
         log.call_observers();
         let weak = Arc::downgrade(&log);

@@ -16,6 +16,8 @@ use crate::core::chain::Chain;
 enum LoadError {
     /// Meta has no such log (any more).
     Gone,
+    /// Another node is its sequencer.
+    Elsewhere,
     /// The reason; the next one who asks tries again.
     Failed(String),
 }
@@ -36,10 +38,15 @@ pub(super) async fn load(inner: Arc<Inner>, log: SharedLog) {
             }
         }
         Err(LoadError::Gone) => inner.remove(&log),
+        Err(LoadError::Elsewhere) => {
+            let _ = log.state.lock().go_to(Phase::Elsewhere);
+            log.refuse_waiting(&inner, &AppendError::NotSequencer);
+            log.changed.notify_waiters();
+        }
         Err(LoadError::Failed(reason)) => {
             tracing::warn!(log = %log.id, reason, "could not load a log");
             let _ = log.state.lock().go_to(Phase::Unloaded(reason));
-            log.refuse_waiting(&inner, &AppendError::Stopped("the log could not be loaded"));
+            log.refuse_waiting(&inner, &AppendError::Stopped("the log could not be loaded".into()));
             log.changed.notify_waiters();
         }
     }
@@ -51,6 +58,11 @@ async fn load_ready(inner: &Arc<Inner>, log: LogId) -> Result<Ready, LoadError> 
         let record = inner.registry.load(log).await.map_err(|error| failed(error.0))?;
         let Some(record) = record else { return Err(LoadError::Gone) };
         let LogRecord { open, sequencer, closed, trim, durability, policy } = record;
+        // What is not on this disk may be on another node's: it isn't lost, and nothing may be
+        // opened behind it here.
+        if sequencer.0 != inner.me().0 {
+            return Err(LoadError::Elsewhere);
+        }
         let chain = Chain::new(closed, open).map_err(|error| failed(error.to_string()))?;
         let found = inner.found_epochs(log);
         let superseded: Vec<_> =

@@ -202,7 +202,7 @@ pub(super) async fn open(inner: Arc<Inner>, log: SharedLog) {
     {
         recovered.is_opening = false;
     }
-    log.refuse_waiting(&inner, &AppendError::Stopped("no segment could be opened"));
+    log.refuse_waiting(&inner, &AppendError::Stopped("no segment could be opened".into()));
     log.changed.notify_waiters();
 }
 
@@ -235,7 +235,7 @@ pub(super) async fn roll(inner: Arc<Inner>, log: SharedLog) {
             if let Some(active) = log.state.lock().active_mut() {
                 active.stage = Stage::Draining;
             }
-            log.refuse_waiting(&inner, &AppendError::Stopped("no segment could be opened"));
+            log.refuse_waiting(&inner, &AppendError::Stopped("no segment could be opened".into()));
             log.changed.notify_waiters();
         }
     }

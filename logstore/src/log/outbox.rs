@@ -5,9 +5,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use interflow_meta::LogId;
+use interflow_meta::{LogId, Offset};
 
-use crate::{Bounds, EarlyBatch, LogObserver};
+use crate::{Bounds, EarlyBatch, LogObserver, Withheld};
 
 /// Something to tell.
 #[derive(Clone)]
@@ -22,6 +22,8 @@ struct Observer {
     id: u64,
     /// The number of the first event that it is told of.
     since: u64,
+    /// Early batches below were in flight when it began.
+    withheld_below: Option<Offset>,
     observer: Arc<dyn LogObserver>,
 }
 
@@ -44,12 +46,20 @@ pub(super) struct Call {
 }
 
 impl Outbox {
-    /// Adds an observer that is told of `bounds` first and of all that comes later.
-    pub(super) fn observe(&mut self, observer: Arc<dyn LogObserver>, bounds: Bounds) -> u64 {
+    /// Adds an observer that is told of `bounds` first and of all that comes later. Offsets up to
+    /// `next` were given out.
+    pub(super) fn observe(
+        &mut self,
+        observer: Arc<dyn LogObserver>,
+        bounds: Bounds,
+        next: Offset,
+    ) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         let since = self.first + self.events.len() as u64;
-        Arc::make_mut(&mut self.observers).push(Observer { id, since, observer });
+        let withheld_below = (next > bounds.committed).then_some(next);
+        let observer = Observer { id, since, withheld_below, observer };
+        Arc::make_mut(&mut self.observers).push(observer);
         // The others hear it once more: it is where the log is.
         self.events.push_back(Event::Advanced(bounds));
         id
@@ -93,6 +103,11 @@ impl Call {
     /// Tells each observer.
     pub(super) fn run(self, log: LogId) {
         for observer in self.observers.iter().filter(|observer| observer.since <= self.number) {
+            if observer.since == self.number
+                && let Some(below) = observer.withheld_below
+            {
+                observer.observer.withheld(log, Withheld::Below(below));
+            }
             match &self.event {
                 Event::Advanced(bounds) => observer.observer.advanced(log, *bounds),
                 Event::Early(batch) => observer.observer.early(log, batch),

@@ -161,7 +161,7 @@ async fn timestamps(
 
 pub(super) fn log_error(error: StoreError) -> LogError {
     match error {
-        StoreError::Failed(_) => LogError::Stopped("the journal failed"),
+        StoreError::Failed(_) => LogError::Stopped("the journal failed".into()),
         other => LogError::Io(other.to_string()),
     }
 }

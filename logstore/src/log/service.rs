@@ -161,6 +161,12 @@ impl LogStore {
         }
     }
 
+    /// Who this node is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.inner.identity
+    }
+
     /// What the service counts.
     #[must_use]
     pub fn metrics(&self) -> &Arc<LogMetrics> {
@@ -178,7 +184,7 @@ impl LogStore {
     pub async fn shutdown(&self) {
         let inner = &self.inner;
         inner.is_stopping.store(true, Ordering::SeqCst);
-        let refusal = AppendError::Stopped("the log store is shutting down");
+        let refusal = AppendError::Stopped("the log store is shutting down".into());
         let logs = inner.all_logs();
         for log in &logs {
             log.refuse_waiting(inner, &refusal);
@@ -217,7 +223,7 @@ impl Inner {
         }
         self.is_stopping
             .load(Ordering::SeqCst)
-            .then_some(AppendError::Stopped("the log store is shutting down"))
+            .then_some(AppendError::Stopped("the log store is shutting down".into()))
     }
 
     /// The log, known or not.
@@ -287,7 +293,8 @@ impl Inner {
                     Phase::Unloaded(reason) if has_waited => {
                         return Err(LogError::Meta(reason.clone()));
                     }
-                    Phase::New | Phase::Unloaded(_) => {
+                    Phase::Elsewhere if has_waited => return Err(LogError::NotSequencer),
+                    Phase::New | Phase::Unloaded(_) | Phase::Elsewhere => {
                         state.phase = Phase::Loading;
                         true
                     }

@@ -45,6 +45,8 @@ pub(super) enum Phase {
     New,
     /// It could not be loaded; whoever asks next tries again.
     Unloaded(String),
+    /// Another node is its sequencer; whoever asks next looks again.
+    Elsewhere,
     Loading,
     Ready(Box<Ready>),
     /// Deleted.
@@ -217,6 +219,11 @@ impl Ready {
             Writer::Active(active) => active.sequencer.committed(),
             Writer::Recovered(recovered) => recovered.end,
         }
+    }
+
+    /// The next offset that is given out.
+    pub(super) fn next(&self) -> Offset {
+        self.active().map_or_else(|| self.committed(), |active| active.sequencer.next())
     }
 
     /// The first offset that can be read.

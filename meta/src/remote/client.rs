@@ -13,15 +13,13 @@ use proto::{commit_response, get_range_response, get_response, snapshot_response
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Code, Response, Status};
+use tonic::transport::Channel;
+use tonic::{Response, Status};
 
-use super::access::{Credentials, Token};
-use super::backoff::Backoff;
-use super::failure::{told, was_not_sent};
 use super::hub::Hub;
-use super::{MAX_MESSAGE_BYTES, wire};
+use super::{MAX_MESSAGE_BYTES, PROTOCOL, wire};
 use crate::error::MetaError;
+use crate::grpc::{Backoff, ClientTls, Credentials, Remote, Token, is_refusal, told, was_not_sent};
 use crate::store::{Commit, Committed, KeyRange, Page, STAMP_BYTES, Snapshot, Store};
 
 /// The generated client, with what goes on each call.
@@ -29,18 +27,6 @@ pub(super) type Grpc = StoreClient<InterceptedService<Channel, Credentials>>;
 
 /// A read is tried this often when the connection is lost.
 const READ_ATTEMPTS: u32 = 3;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// A server that doesn't answer a ping for this long is gone.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Whom to trust, and what to show, in PEM.
-#[derive(Clone, Debug)]
-pub struct ClientTls {
-    /// CAs of the server's certificate.
-    pub ca_pem: Vec<u8>,
-    /// The own certificate and its key, for servers that demand one.
-    pub identity_pem: Option<(Vec<u8>, Vec<u8>)>,
-}
 
 /// Where a store is, and how to get in.
 #[derive(Clone, Debug)]
@@ -74,25 +60,8 @@ impl RemoteOptions {
     }
 
     fn channel(&self) -> Result<Channel, tonic::transport::Error> {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let mut endpoint =
-            Endpoint::from_shared(format!("{scheme}://{}:{}", self.host, self.port))?
-                .connect_timeout(CONNECT_TIMEOUT)
-                .tcp_nodelay(true)
-                .initial_stream_window_size(8 << 20)
-                .initial_connection_window_size(32 << 20)
-                .http2_keep_alive_interval(PING_TIMEOUT)
-                .keep_alive_timeout(PING_TIMEOUT)
-                .keep_alive_while_idle(true);
-        if let Some(tls) = &self.tls {
-            let mut config =
-                ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&tls.ca_pem));
-            if let Some((cert, key)) = &tls.identity_pem {
-                config = config.identity(Identity::from_pem(cert, key));
-            }
-            endpoint = endpoint.tls_config(config)?;
-        }
-        Ok(endpoint.connect_lazy())
+        let Self { host, port, token, tls, .. } = self.clone();
+        Remote { host, port, token, tls }.channel()
     }
 }
 
@@ -138,7 +107,7 @@ impl RemoteStore {
         let channel = options.channel().map_err(|error| {
             MetaError::Refused(format!("the server's address or certificate: {}", told(&error)))
         })?;
-        let credentials = Credentials::new(options.token.as_ref());
+        let credentials = Credentials::new(PROTOCOL, options.token.as_ref());
         let grpc = StoreClient::with_interceptor(channel, credentials)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -180,20 +149,14 @@ impl Link {
             }
             Err(status) => status,
         };
-        match status.code() {
-            Code::Unauthenticated
-            | Code::PermissionDenied
-            | Code::FailedPrecondition
-            | Code::InvalidArgument
-            | Code::Unimplemented => {
-                Err(Lost::Refused(MetaError::Refused(status.message().to_owned())))
-            }
-            _ if was_not_sent(&status) => {
-                self.backoff.failed();
-                Err(Lost::NotSent(status))
-            }
-            _ => Err(Lost::Maybe(status)),
+        if is_refusal(&status) {
+            return Err(Lost::Refused(MetaError::Refused(status.message().to_owned())));
         }
+        if was_not_sent(&status) {
+            self.backoff.failed();
+            return Err(Lost::NotSent(status));
+        }
+        Err(Lost::Maybe(status))
     }
 
     /// What may be the matter with a server that was reached and has never answered: if it doesn't take

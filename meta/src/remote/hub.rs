@@ -12,10 +12,10 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::backoff::Backoff;
 use super::client::Grpc;
 use super::watching::{MAX_WATCHED_BYTES, MAX_WATCHES};
 use crate::error::MetaError;
+use crate::grpc::Backoff;
 use crate::store::WatchRequest;
 
 #[derive(Debug)]

@@ -14,24 +14,21 @@
 //! [`Refused`](crate::MetaError::Refused). Watches are taken up again on a new connection, where
 //! their values are compared anew.
 
-mod access;
-mod backoff;
 mod client;
-mod failure;
 mod fuzz;
 mod hub;
-mod incoming;
 mod server;
 mod views;
 mod watching;
 mod wire;
 
-pub use access::{Token, TokenError};
-pub use client::{ClientTls, RemoteOptions, RemoteStore};
+pub use client::{RemoteOptions, RemoteStore};
 pub use fuzz::{fuzz_remote, remote_seeds};
-pub use server::{ServeError, ServeOptions, ServerTls, serve};
+pub use server::serve;
 
-/// The number of the protocol; another one is refused.
-const PROTOCOL: u32 = 1;
+use crate::grpc::Protocol;
+
+/// What is spoken; another number is refused.
+const PROTOCOL: Protocol = Protocol { header: "interflow-meta-protocol", number: 1 };
 /// The greatest message: a transaction of the greatest size, and what its encoding adds.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;

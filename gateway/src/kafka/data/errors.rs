@@ -16,7 +16,9 @@ pub(super) fn of_append(error: &AppendError) -> ResponseError {
         AppendError::TooLarge { .. } => ResponseError::MessageTooLarge,
         // What was in flight when the journal failed may be kept: a producer's retry is told apart.
         AppendError::DiskFull | AppendError::JournalFailed => ResponseError::KafkaStorageError,
-        AppendError::Stopped(_) => ResponseError::NotLeaderOrFollower,
+        AppendError::Stopped(_) | AppendError::NotSequencer | AppendError::Unavailable(_) => {
+            ResponseError::NotLeaderOrFollower
+        }
         AppendError::Unknown => ResponseError::RequestTimedOut,
         // Retriable, without a look-up of new metadata: nothing was kept.
         AppendError::Busy => ResponseError::NotEnoughReplicas,
@@ -46,6 +48,7 @@ pub(super) fn of_read(error: &ReadError) -> ResponseError {
         // Not retriable: the only copy is damaged, and asking again won't heal it.
         ReadError::Damaged { .. } => ResponseError::CorruptMessage,
         ReadError::Io(_) => ResponseError::KafkaStorageError,
+        ReadError::NotSequencer | ReadError::Unavailable(_) => ResponseError::NotLeaderOrFollower,
     }
 }
 
@@ -53,7 +56,10 @@ pub(super) fn of_read(error: &ReadError) -> ResponseError {
 pub(super) fn of_log(error: &LogError) -> ResponseError {
     match error {
         LogError::NoSuchLog => ResponseError::UnknownTopicOrPartition,
-        LogError::Meta(_) | LogError::Stopped(_) => ResponseError::NotLeaderOrFollower,
+        LogError::Meta(_)
+        | LogError::Stopped(_)
+        | LogError::NotSequencer
+        | LogError::Unavailable(_) => ResponseError::NotLeaderOrFollower,
         LogError::Io(_) => ResponseError::KafkaStorageError,
     }
 }

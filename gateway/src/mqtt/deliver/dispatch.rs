@@ -1,6 +1,7 @@
 //! Follows one log and pushes its messages to the sessions that are live.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use interflow_logstore::{AppendKind, EarlyBatch, LogClient, Read, ReadError, StoredBatch};
@@ -62,6 +63,9 @@ impl DispatchParts {
 
 /// The position is saved after so many bytes at the latest.
 const SAVE_BYTES: usize = 8 << 20;
+
+/// A node that couldn't be asked is asked again after so long.
+const READ_AGAIN: Duration = Duration::from_millis(500);
 
 /// Records that are dispatched under one lock.
 const ROUND: usize = 128;
@@ -131,6 +135,13 @@ async fn follow(
                     continue;
                 }
                 Err(ReadError::NoSuchLog) => return,
+                Err(error @ (ReadError::Unavailable(_) | ReadError::NotSequencer)) => {
+                    tracing::warn!(log = %tail.log, %error, "the log can't be read now");
+                    tokio::select! {
+                        () = tokio::time::sleep(READ_AGAIN) => continue,
+                        () = stop.cancelled() => return,
+                    }
+                }
                 Err(error) => tracing::error!(log = %tail.log, %error, "the log can't be read"),
             }
         }

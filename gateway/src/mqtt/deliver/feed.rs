@@ -197,7 +197,7 @@ impl Feeder {
             Err(ReadError::OutOfRange { .. } | ReadError::NoSuchLog) => {
                 return self.advance(shard, until);
             }
-            Err(error @ ReadError::Io(_)) => {
+            Err(error) => {
                 tracing::error!(log = %tail.log, %error, "a session can't read the log");
                 // What the log holds isn't lost: the client may come again for it.
                 {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use interflow_logstore::{AppendKey, Bounds, EarlyBatch, LogId, LogObserver};
+use interflow_logstore::{AppendKey, Bounds, EarlyBatch, LogId, LogObserver, Withheld};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
@@ -30,6 +30,8 @@ struct EarlyQueue {
     bytes: usize,
     /// The newest batch that found no room. Until it is committed none is taken: order.
     refused: Option<AppendKey>,
+    /// None is taken before everything below was dispatched: there were others that weren't shown.
+    not_before: u64,
 }
 
 /// Early batches that are remembered until they are committed. Writers have far fewer in flight;
@@ -231,6 +233,15 @@ impl LogObserver for Tail {
         let mut early = self.early.lock();
         let is_full =
             early.bytes + batch.bytes.len() > self.max_early_bytes && !early.batches.is_empty();
+        if early.not_before > 0 {
+            // Who holds the position is dispatching, and not done.
+            let is_past = |position: MutexGuard<'_, Position>| position.next >= early.not_before;
+            if !self.position.try_lock().is_some_and(is_past) {
+                early.refused = Some(batch.key);
+                return;
+            }
+            early.not_before = 0;
+        }
         if is_full || early.refused.is_some() {
             early.refused = Some(batch.key);
             return;
@@ -241,6 +252,14 @@ impl LogObserver for Tail {
         self.work.notify_one();
     }
 
+    fn withheld(&self, _: LogId, until: Withheld) {
+        let mut early = self.early.lock();
+        match until {
+            Withheld::UpTo(key) => early.refused = Some(key),
+            Withheld::Below(offset) => early.not_before = early.not_before.max(offset),
+        }
+    }
+
     fn ended(&self, _: LogId) {
         self.ended.store(true, Ordering::Release);
         self.work.notify_one();
@@ -249,7 +268,34 @@ impl LogObserver for Tail {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+
+    #[test]
+    fn no_early_batch_overtakes_what_was_withheld() {
+        let tail = Tail::new(LogId(1), 0, 1 << 20);
+        let key = |sequence| AppendKey { producer_id: 1, producer_epoch: 0, sequence };
+        let show = |sequence| {
+            let batch = EarlyBatch { key: key(sequence), bytes: Bytes::from_static(b"b") };
+            tail.early(tail.log, &batch);
+            tail.pop_early().is_some()
+        };
+        assert!(show(0));
+        tail.withheld(tail.log, Withheld::UpTo(key(1)));
+        assert!(!show(2));
+        tail.note_dispatched(key(1));
+        assert!(!show(3));
+        tail.note_dispatched(key(3));
+        assert!(show(4));
+        // Some were in flight that nobody can name.
+        tail.withheld(tail.log, Withheld::Below(7));
+        assert!(!show(5));
+        tail.position().next = 7;
+        assert!(!show(6));
+        tail.note_dispatched(key(6));
+        assert!(show(7));
+    }
 
     #[test]
     fn early_batches_that_are_never_committed_do_not_pile_up() {

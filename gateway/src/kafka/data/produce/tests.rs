@@ -315,7 +315,7 @@ async fn k25_errors_of_the_log_are_kafkas() {
         (AppendError::TooLarge { max_bytes: 1 }, E::MessageTooLarge),
         (AppendError::DiskFull, E::KafkaStorageError),
         (AppendError::JournalFailed, E::KafkaStorageError),
-        (AppendError::Stopped("test"), E::NotLeaderOrFollower),
+        (AppendError::Stopped("test".into()), E::NotLeaderOrFollower),
         (AppendError::Unknown, E::RequestTimedOut),
         (AppendError::Busy, E::NotEnoughReplicas),
     ];

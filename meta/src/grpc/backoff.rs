@@ -11,7 +11,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// The pause after failed attempts, shared by all callers, so that many of them don't try more often
 /// than one.
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub struct Backoff {
     pause: Mutex<Option<Pause>>,
 }
 
@@ -23,7 +23,7 @@ struct Pause {
 
 impl Backoff {
     /// Waits until the next attempt may be made.
-    pub(super) async fn ready(&self) {
+    pub async fn ready(&self) {
         let until = self.pause.lock().map(|pause| pause.until);
         if let Some(until) = until {
             tokio::time::sleep_until(until).await;
@@ -31,7 +31,7 @@ impl Backoff {
     }
 
     /// The server couldn't be reached.
-    pub(super) fn failed(&self) {
+    pub fn failed(&self) {
         let now = Instant::now();
         let mut pause = self.pause.lock();
         let length = match *pause {
@@ -44,7 +44,7 @@ impl Backoff {
     }
 
     /// The server answered.
-    pub(super) fn worked(&self) {
+    pub fn worked(&self) {
         *self.pause.lock() = None;
     }
 }

@@ -8,12 +8,18 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
-use super::PROTOCOL;
-
-const PROTOCOL_KEY: &str = "interflow-meta-protocol";
 const TOKEN_KEY: &str = "authorization";
 /// The shortest token; a random one of this length can't be guessed.
 const MIN_TOKEN_BYTES: usize = 16;
+
+/// What is spoken: every call says it in its header.
+#[derive(Clone, Copy, Debug)]
+pub struct Protocol {
+    /// The header, in small letters.
+    pub header: &'static str,
+    /// Another number is refused.
+    pub number: u32,
+}
 
 /// A secret that server and clients share. It is never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -58,13 +64,16 @@ impl fmt::Debug for Token {
 
 /// What a client puts on its calls.
 #[derive(Clone, Debug)]
-pub(super) struct Credentials {
+pub struct Credentials {
+    header: &'static str,
     protocol: MetadataValue<Ascii>,
     token: Option<MetadataValue<Ascii>>,
 }
 
 impl Credentials {
-    pub(super) fn new(token: Option<&Token>) -> Self {
+    /// For calls of `protocol`, with the token if there is one.
+    #[must_use]
+    pub fn new(protocol: Protocol, token: Option<&Token>) -> Self {
         // A token is visible ASCII, so it always makes a value.
         let token = token.and_then(|token| token.header().parse().ok()).map(
             |mut value: MetadataValue<Ascii>| {
@@ -72,14 +81,14 @@ impl Credentials {
                 value
             },
         );
-        Self { protocol: PROTOCOL.into(), token }
+        Self { header: protocol.header, protocol: protocol.number.into(), token }
     }
 }
 
 impl Interceptor for Credentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let metadata = request.metadata_mut();
-        metadata.insert(PROTOCOL_KEY, self.protocol.clone());
+        metadata.insert(self.header, self.protocol.clone());
         if let Some(token) = &self.token {
             metadata.insert(TOKEN_KEY, token.clone());
         }
@@ -89,13 +98,16 @@ impl Interceptor for Credentials {
 
 /// What a server demands of each call, before anything of it is decoded.
 #[derive(Clone, Debug)]
-pub(super) struct Gate {
+pub struct Gate {
+    protocol: Protocol,
     token: Option<Token>,
 }
 
 impl Gate {
-    pub(super) fn new(token: Option<Token>) -> Self {
-        Self { token }
+    /// Lets in calls of `protocol`, with the token if there is one.
+    #[must_use]
+    pub fn new(protocol: Protocol, token: Option<Token>) -> Self {
+        Self { protocol, token }
     }
 }
 
@@ -113,10 +125,11 @@ impl Interceptor for Gate {
                 }));
             }
         }
-        let spoken = metadata.get(PROTOCOL_KEY).and_then(|value| value.to_str().ok());
-        if spoken != Some(PROTOCOL.to_string().as_str()) {
+        let Protocol { header, number } = self.protocol;
+        let spoken = metadata.get(header).and_then(|value| value.to_str().ok());
+        if spoken != Some(number.to_string().as_str()) {
             return Err(Status::failed_precondition(format!(
-                "the server speaks protocol {PROTOCOL}, the client {}",
+                "the server speaks protocol {number}, the client {}",
                 spoken.unwrap_or("none")
             )));
         }
@@ -130,6 +143,8 @@ mod tests {
 
     use super::*;
 
+    const TEST: Protocol = Protocol { header: "interflow-test-protocol", number: 1 };
+
     fn asked(credentials: &Credentials, gate: &Gate) -> Result<(), Status> {
         let request = credentials.clone().call(Request::new(()))?;
         gate.clone().call(request).map(|_| ())
@@ -140,24 +155,24 @@ mod tests {
         let right =
             Token::new("a token of visible characters!".replace(' ', "-").as_str()).unwrap();
         let wrong = Token::new("another-token-of-its-kind!!!!!").unwrap();
-        let gate = Gate::new(Some(right.clone()));
-        asked(&Credentials::new(Some(&right)), &gate).unwrap();
+        let gate = Gate::new(TEST, Some(right.clone()));
+        asked(&Credentials::new(TEST, Some(&right)), &gate).unwrap();
         for refused in [Some(&wrong), None] {
-            let status = asked(&Credentials::new(refused), &gate).unwrap_err();
+            let status = asked(&Credentials::new(TEST, refused), &gate).unwrap_err();
             assert_eq!(status.code(), Code::Unauthenticated);
         }
-        asked(&Credentials::new(Some(&wrong)), &Gate::new(None)).unwrap();
+        asked(&Credentials::new(TEST, Some(&wrong)), &Gate::new(TEST, None)).unwrap();
         assert!(!format!("{right:?}").contains("visible"));
     }
 
     #[test]
     fn another_protocol_is_refused_by_name() {
-        let mut credentials = Credentials::new(None);
+        let mut credentials = Credentials::new(TEST, None);
         credentials.protocol = 99.into();
-        let status = asked(&credentials, &Gate::new(None)).unwrap_err();
+        let status = asked(&credentials, &Gate::new(TEST, None)).unwrap_err();
         assert_eq!(status.code(), Code::FailedPrecondition);
         assert_eq!(status.message(), "the server speaks protocol 1, the client 99");
-        let status = Gate::new(None).call(Request::new(())).unwrap_err();
+        let status = Gate::new(TEST, None).call(Request::new(())).unwrap_err();
         assert!(status.message().ends_with("the client none"));
     }
 

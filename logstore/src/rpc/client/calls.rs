@@ -1,0 +1,184 @@
+//! Calls, made again when a connection is lost: all of them may be made twice.
+
+use std::time::Duration;
+
+use interflow_meta::grpc::{Backoff, is_refusal, told};
+use interflow_meta::{LogId, Offset};
+use interflow_proto::log as proto;
+use proto::{
+    batch_response, bounds_response, describe_response, leader_epoch_response, read_response,
+    trim_response,
+};
+use tokio::time::Instant;
+use tonic::{Response, Status};
+
+use super::Grpc;
+use crate::rpc::wire;
+use crate::{Bounds, LogDescription, LogError, Read, ReadError, ReadOutcome};
+
+/// A node that could not be asked, and why.
+struct Unreachable(String);
+
+impl From<Unreachable> for LogError {
+    fn from(Unreachable(why): Unreachable) -> Self {
+        Self::Unavailable(why)
+    }
+}
+
+impl From<Unreachable> for ReadError {
+    fn from(Unreachable(why): Unreachable) -> Self {
+        Self::Unavailable(why)
+    }
+}
+
+/// Makes calls of one node.
+#[derive(Debug)]
+pub(super) struct Calls {
+    grpc: Grpc,
+    backoff: Backoff,
+    timeout: Duration,
+    patience: Duration,
+}
+
+impl Calls {
+    pub(super) fn new(grpc: Grpc, timeout: Duration, patience: Duration) -> Self {
+        Self { grpc, backoff: Backoff::default(), timeout, patience }
+    }
+
+    async fn call<T, F>(&self, call: impl Fn(Grpc) -> F) -> Result<T, Unreachable>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let began = Instant::now();
+        let attempts = async {
+            loop {
+                self.backoff.ready().await;
+                let status = match call(self.grpc.clone()).await {
+                    Ok(answer) => {
+                        self.backoff.worked();
+                        return Ok(answer.into_inner());
+                    }
+                    Err(status) => status,
+                };
+                if is_refusal(&status) || began.elapsed() >= self.patience {
+                    return Err(Unreachable(told(&status)));
+                }
+                tracing::debug!(%status, "a call of a log's node is made again");
+                self.backoff.failed();
+            }
+        };
+        let answer = tokio::time::timeout(self.timeout, attempts).await;
+        answer.unwrap_or_else(|_| Err(Unreachable("it doesn't answer".to_owned())))
+    }
+
+    pub(super) async fn bounds(&self, log: LogId) -> Result<Bounds, LogError> {
+        use bounds_response::Result as Of;
+        let request = proto::LogRequest { log: log.0 };
+        let call = |mut grpc: Grpc| async move { grpc.bounds(request).await };
+        match self.call(call).await?.result {
+            Some(Of::Bounds(bounds)) => wire::bounds(&bounds).ok_or_else(not_understood),
+            Some(Of::Error(error)) => Err(refusal(error)),
+            None => Err(not_understood()),
+        }
+    }
+
+    pub(super) async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {
+        use read_response::Result as Of;
+        let request = wire::read_message(&read);
+        let call = |mut grpc: Grpc| {
+            let request = request.clone();
+            async move { grpc.read(request).await }
+        };
+        let unknown = || ReadError::Unavailable(NOT_UNDERSTOOD.to_owned());
+        match self.call(call).await?.result {
+            Some(Of::Outcome(outcome)) => wire::outcome(outcome).ok_or_else(unknown),
+            Some(Of::Error(error)) => Err(wire::read_error(error).unwrap_or_else(unknown)),
+            None => Err(unknown()),
+        }
+    }
+
+    pub(super) async fn batch_at_time(
+        &self,
+        log: LogId,
+        timestamp: i64,
+    ) -> Result<Option<(Offset, i64)>, LogError> {
+        let request = proto::TimeRequest { log: log.0, timestamp };
+        let call = |mut grpc: Grpc| async move { grpc.batch_at_time(request).await };
+        batch(self.call(call).await?)
+    }
+
+    pub(super) async fn batch_of_max_time(
+        &self,
+        log: LogId,
+    ) -> Result<Option<(Offset, i64)>, LogError> {
+        let request = proto::LogRequest { log: log.0 };
+        let call = |mut grpc: Grpc| async move { grpc.batch_of_max_time(request).await };
+        batch(self.call(call).await?)
+    }
+
+    pub(super) async fn end_of_leader_epoch(
+        &self,
+        log: LogId,
+        leader_epoch: u32,
+    ) -> Result<Option<(u32, Offset)>, LogError> {
+        use leader_epoch_response::Result as Of;
+        let request = proto::LeaderEpochRequest { log: log.0, leader_epoch };
+        let call = |mut grpc: Grpc| async move { grpc.end_of_leader_epoch(request).await };
+        match self.call(call).await?.result {
+            Some(Of::End(end)) => Ok(Some((end.leader_epoch, end.end))),
+            Some(Of::Nothing(_)) => Ok(None),
+            Some(Of::Error(error)) => Err(refusal(error)),
+            None => Err(not_understood()),
+        }
+    }
+
+    pub(super) async fn trim(&self, log: LogId, before: Offset) -> Result<Offset, LogError> {
+        use trim_response::Result as Of;
+        let request = proto::TrimRequest { log: log.0, before };
+        let call = |mut grpc: Grpc| async move { grpc.trim(request).await };
+        match self.call(call).await?.result {
+            Some(Of::Start(start)) => Ok(start),
+            Some(Of::Error(error)) => Err(refusal(error)),
+            None => Err(not_understood()),
+        }
+    }
+
+    pub(super) async fn refresh(&self, log: LogId) -> Result<(), LogError> {
+        let request = proto::LogRequest { log: log.0 };
+        let call = |mut grpc: Grpc| async move { grpc.refresh(request).await };
+        self.call(call).await?.error.map_or(Ok(()), |error| Err(refusal(error)))
+    }
+
+    pub(super) async fn describe(&self, log: LogId) -> Result<LogDescription, LogError> {
+        use describe_response::Result as Of;
+        let request = proto::LogRequest { log: log.0 };
+        let call = |mut grpc: Grpc| async move { grpc.describe(request).await };
+        match self.call(call).await?.result {
+            Some(Of::Description(description)) => {
+                wire::description(description).ok_or_else(not_understood)
+            }
+            Some(Of::Error(error)) => Err(refusal(error)),
+            None => Err(not_understood()),
+        }
+    }
+}
+
+const NOT_UNDERSTOOD: &str = "its answer is not understood";
+
+fn not_understood() -> LogError {
+    LogError::Unavailable(NOT_UNDERSTOOD.to_owned())
+}
+
+fn refusal(error: proto::Error) -> LogError {
+    wire::log_error(error).unwrap_or_else(not_understood)
+}
+
+fn batch(response: proto::BatchResponse) -> Result<Option<(Offset, i64)>, LogError> {
+    use batch_response::Result as Of;
+    match response.result {
+        Some(Of::Batch(batch)) => Ok(Some((batch.offset, batch.max_timestamp))),
+        Some(Of::Nothing(_)) => Ok(None),
+        Some(Of::Error(error)) => Err(refusal(error)),
+        None => Err(not_understood()),
+    }
+}

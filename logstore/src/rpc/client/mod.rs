@@ -1,0 +1,201 @@
+//! The client: the logs of one node, somewhere else.
+
+mod calls;
+mod lane;
+mod observed;
+mod queues;
+mod watching;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use interflow_meta::grpc::{Credentials, Remote, told};
+use interflow_meta::{LogId, NodeId, Offset};
+use interflow_proto::log as proto;
+use proto::log_client::LogClient as Client;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+
+use self::calls::Calls;
+use self::lane::Lane;
+use self::queues::QueueLimits;
+use self::watching::Watching;
+use super::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, PROTOCOL};
+use crate::{
+    Append, AppendTicket, Bounds, LogClient, LogDescription, LogError, LogObserver, Observation,
+    Read, ReadError, ReadOutcome,
+};
+
+/// The generated client, with what goes on each call.
+type Grpc = Client<InterceptedService<Channel, Credentials>>;
+
+/// Where a node is, and how long it is waited for.
+#[derive(Clone, Debug)]
+pub struct RemoteLogsOptions {
+    /// Its address, and how to get in.
+    pub remote: Remote,
+    /// The node that is meant; another one there is refused. `None` takes whoever is there.
+    pub node: Option<NodeId>,
+    /// Tells this client's streams from others'; never used twice.
+    pub client: u64,
+    /// An append that isn't answered for so long is given up: as unavailable if it was never sent,
+    /// else as unknown.
+    pub append_timeout: Duration,
+    /// A call is given up after this time …
+    pub call_timeout: Duration,
+    /// … and after this one if the node can't be reached.
+    pub patience: Duration,
+    /// Bytes of unanswered appends in all; beyond it they are refused as busy …
+    pub max_queued_bytes: usize,
+    /// … and of one log.
+    pub max_log_queued_bytes: usize,
+}
+
+impl RemoteLogsOptions {
+    /// The node at `host` and `port`, without token and TLS. `client` is a random number.
+    #[must_use]
+    pub fn new(host: &str, port: u16, client: u64) -> Self {
+        Self {
+            remote: Remote { host: host.to_owned(), port, token: None, tls: None },
+            node: None,
+            client,
+            append_timeout: Duration::from_secs(20),
+            call_timeout: Duration::from_secs(20),
+            patience: Duration::from_secs(5),
+            max_queued_bytes: 128 << 20,
+            max_log_queued_bytes: 32 << 20,
+        }
+    }
+}
+
+/// The address or the certificates of a node are none.
+#[derive(Debug, thiserror::Error)]
+#[error("the node's address or certificate: {0}")]
+pub struct RemoteLogsError(String);
+
+/// The logs of one node. It connects when it is used, and anew when a connection is lost.
+#[derive(Debug)]
+pub struct RemoteLogs {
+    lane: Arc<Lane>,
+    watching: Arc<Watching>,
+    calls: Calls,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+    call_timeout: Duration,
+}
+
+impl RemoteLogs {
+    /// The node that `options` name, whether it can be reached or not. Belongs to the runtime that
+    /// it is called on.
+    ///
+    /// # Errors
+    /// The address or the certificates are none.
+    pub fn open(options: RemoteLogsOptions) -> Result<Self, RemoteLogsError> {
+        let credentials = Credentials::new(PROTOCOL, options.remote.token.as_ref());
+        let grpc = || -> Result<Grpc, RemoteLogsError> {
+            let channel = options.remote.channel();
+            let channel = channel.map_err(|error| RemoteLogsError(told(&error)))?;
+            Ok(Client::with_interceptor(channel, credentials.clone())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES))
+        };
+        // A connection of their own for appends: a large read doesn't hold them up.
+        let (appends, others) = (grpc()?, grpc()?);
+        let limits = QueueLimits {
+            max_bytes: options.max_queued_bytes,
+            max_log_bytes: options.max_log_queued_bytes,
+            max_batch_bytes: MAX_BATCH_BYTES,
+            timeout: options.append_timeout,
+        };
+        let hello = proto::Hello {
+            node: options.node.map_or(0, |node| node.0),
+            client: options.client,
+            stream: 0,
+        };
+        let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let lane = Arc::new(Lane::new(limits));
+        tasks.spawn(Arc::clone(&lane).run(appends, hello, closing.clone()));
+        tasks.spawn(Arc::clone(&lane).give_up_late(closing.clone()));
+        let watching = Arc::new(Watching::default());
+        tasks.spawn(Arc::clone(&watching).run(others.clone(), hello, closing.clone()));
+        Ok(Self {
+            lane,
+            watching,
+            calls: Calls::new(others, options.call_timeout, options.patience),
+            closing,
+            tasks,
+            call_timeout: options.call_timeout,
+        })
+    }
+
+    /// Gives up what is unanswered, and ends all tasks.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for RemoteLogs {
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
+}
+
+#[async_trait]
+impl LogClient for RemoteLogs {
+    fn append(&self, append: Append) -> AppendTicket {
+        self.lane.append(append)
+    }
+
+    async fn bounds(&self, log: LogId) -> Result<Bounds, LogError> {
+        self.calls.bounds(log).await
+    }
+
+    async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {
+        self.calls.read(read).await
+    }
+
+    async fn observe(
+        &self,
+        log: LogId,
+        observer: Arc<dyn LogObserver>,
+    ) -> Result<Observation, LogError> {
+        self.watching.observe(log, observer, self.call_timeout).await
+    }
+
+    async fn batch_at_time(
+        &self,
+        log: LogId,
+        timestamp: i64,
+    ) -> Result<Option<(Offset, i64)>, LogError> {
+        self.calls.batch_at_time(log, timestamp).await
+    }
+
+    async fn batch_of_max_time(&self, log: LogId) -> Result<Option<(Offset, i64)>, LogError> {
+        self.calls.batch_of_max_time(log).await
+    }
+
+    async fn end_of_leader_epoch(
+        &self,
+        log: LogId,
+        leader_epoch: u32,
+    ) -> Result<Option<(u32, Offset)>, LogError> {
+        self.calls.end_of_leader_epoch(log, leader_epoch).await
+    }
+
+    async fn trim(&self, log: LogId, before: Offset) -> Result<Offset, LogError> {
+        self.calls.trim(log, before).await
+    }
+
+    async fn refresh(&self, log: LogId) -> Result<(), LogError> {
+        self.calls.refresh(log).await
+    }
+
+    async fn describe(&self, log: LogId) -> Result<LogDescription, LogError> {
+        self.calls.describe(log).await
+    }
+}

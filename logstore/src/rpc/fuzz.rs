@@ -1,0 +1,102 @@
+//! Any bytes as the messages of the log service: for fuzzing.
+
+use bytes::Bytes;
+use interflow_meta::LogId;
+use interflow_proto::log as proto;
+use prost::Message;
+
+use super::wire;
+use crate::AppendKey;
+
+/// Reads any bytes as what a client sends and as what a server answers.
+pub fn fuzz_log_messages(bytes: &[u8]) {
+    let bytes = Bytes::copy_from_slice(bytes);
+    if let Ok(proto::AppendRequest { kind: Some(proto::append_request::Kind::Put(put)) }) =
+        proto::AppendRequest::decode(bytes.clone())
+    {
+        let (number, id) = (put.number, put.id);
+        if let Some(append) = wire::put(put, LogId(1)) {
+            // What is taken can be sent on, and comes out the same.
+            let again = wire::put(wire::put_message(&append, number, id), LogId(1));
+            assert!(again.is_some_and(|again| again.key == append.key));
+        }
+    }
+    if let Ok(read) = proto::ReadRequest::decode(bytes.clone()) {
+        let _ = wire::read(read, 1 << 20);
+    }
+    let _ = proto::ObserveRequest::decode(bytes.clone());
+    if let Ok(proto::AppendAnswer { kind: Some(proto::append_answer::Kind::Results(results)) }) =
+        proto::AppendAnswer::decode(bytes.clone())
+    {
+        results.results.into_iter().for_each(|result| drop(wire::result(result)));
+    }
+    if let Ok(events) = proto::ObserveEvents::decode(bytes.clone()) {
+        events.events.into_iter().for_each(|event| {
+            let _ = event.kind.map(event_of);
+        });
+    }
+    if let Ok(outcome) = proto::ReadOutcome::decode(bytes.clone()) {
+        let _ = wire::outcome(outcome);
+    }
+    if let Ok(description) = proto::Description::decode(bytes.clone()) {
+        let _ = wire::description(description);
+    }
+    if let Ok(error) = proto::Error::decode(bytes) {
+        let _ = (wire::append_error(error.clone()), wire::read_error(error.clone()));
+        let _ = wire::log_error(error);
+    }
+}
+
+fn event_of(kind: proto::observe_event::Kind) -> Option<()> {
+    use proto::observe_event::Kind;
+    match kind {
+        Kind::Advanced(bounds) => wire::bounds(&bounds).map(drop),
+        Kind::Early(batch) => wire::early(batch).map(drop),
+        Kind::Withheld(key) => wire::key(&key).map(drop),
+        Kind::Failed(error) => wire::log_error(error).map(drop),
+        Kind::WithheldBelow(_) | Kind::Ended(_) | Kind::Welcome(_) => Some(()),
+    }
+}
+
+/// Valid inputs of [`fuzz_log_messages`].
+#[must_use]
+pub fn log_message_seeds() -> Vec<Vec<u8>> {
+    use proto::append_request::Kind;
+    let key = wire::key_message(AppendKey { producer_id: 7, producer_epoch: 1, sequence: 9 });
+    let batch = Bytes::from_static(b"0123456789");
+    let put = proto::Put {
+        number: 3,
+        id: 4,
+        key: Some(key),
+        window: 5,
+        count: 2,
+        max_timestamp: 1_000,
+        digest: Some(proto::KeyDigest { hashes: vec![1, 2] }),
+        early: true,
+        batch: batch.clone(),
+        ..proto::Put::default()
+    };
+    let request = proto::AppendRequest { kind: Some(Kind::Put(put)) };
+    let bounds = proto::Bounds { start: 1, committed: 9, stable: 9, leader_epoch: 0 };
+    let stored = proto::StoredBatch {
+        base_offset: 1,
+        count: 2,
+        key: Some(key),
+        batch,
+        ..Default::default()
+    };
+    let outcome =
+        proto::ReadOutcome { batches: vec![stored], next_offset: 3, bounds: Some(bounds) };
+    let appended = proto::Appended { base_offset: 1, log_start: 0, duplicate: true };
+    let result = proto::Result { id: 4, kind: Some(proto::result::Kind::Appended(appended)) };
+    let results = proto::append_answer::Kind::Results(proto::Results { results: vec![result] });
+    let answer = proto::AppendAnswer { kind: Some(results) };
+    let advanced = proto::observe_event::Kind::Advanced(bounds);
+    let events = vec![proto::ObserveEvent { id: 1, kind: Some(advanced) }];
+    vec![
+        request.encode_to_vec(),
+        outcome.encode_to_vec(),
+        answer.encode_to_vec(),
+        proto::ObserveEvents { events }.encode_to_vec(),
+    ]
+}

@@ -1,0 +1,46 @@
+//! The log service between processes: a server over any [`LogClient`], and a client of one node.
+//!
+//! ```text
+//!   RemoteLogs ┬ Lane ─────── Append, one stream for all logs ────► Answers ─► LogClient
+//!              ├ Watching ─── Observe, one stream for all logs ───► Outlet ◄── LogObserver
+//!              └ reads, control: calls ───────────────────────────► Service
+//!         two connections: appends have their own
+//! ```
+//!
+//! - *Order*: appends to a log are taken in the order of the calls. On a new connection those whose
+//!   fate isn't known are sent again in their order if they have an append key (the sequencer knows
+//!   a duplicate); those without one are [`Unknown`](crate::AppendError::Unknown). A stream of a
+//!   client ends its earlier ones, so that nothing of those comes late.
+//! - *Bounds*: the server states how many bytes may be unanswered; a log takes at most as much of
+//!   them as it leaves free, so that one that stands still leaves room for the others. What waits in
+//!   the client is bounded as well, and refused as [`Busy`](crate::AppendError::Busy) beyond.
+//! - *Observers* hear the newest offsets, however slow the connection is. Early batches that a
+//!   connection can't take are [withheld](crate::Withheld).
+//!
+//! [`LogClient`]: crate::LogClient
+
+mod client;
+mod fuzz;
+mod server;
+mod wire;
+
+pub use client::{RemoteLogs, RemoteLogsError, RemoteLogsOptions};
+pub use fuzz::{fuzz_log_messages, log_message_seeds};
+use interflow_meta::grpc::Protocol;
+pub use server::{LogServer, LogServerOptions, serve_logs};
+
+/// What is spoken; another number is refused.
+const PROTOCOL: Protocol = Protocol { header: "interflow-log-protocol", number: 1 };
+/// The greatest message.
+const MAX_MESSAGE_BYTES: usize = 16 << 20;
+/// The largest batch that fits in a message with what goes with it.
+const MAX_BATCH_BYTES: usize = MAX_MESSAGE_BYTES - (256 << 10);
+/// What an append weighs in the window besides its batch.
+const APPEND_OVERHEAD: usize = 128;
+/// Logs that an append stream has numbers for at a time.
+const MAX_NUMBERS: u32 = 65_536;
+
+/// What an append with a batch of `bytes` weighs in the window.
+fn charge(bytes: usize) -> usize {
+    bytes.saturating_add(APPEND_OVERHEAD)
+}

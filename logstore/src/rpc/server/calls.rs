@@ -1,0 +1,142 @@
+//! The calls.
+
+use std::pin::Pin;
+
+use futures_util::Stream;
+use interflow_meta::LogId;
+use interflow_proto::log as proto;
+use proto::log_server::Log;
+use proto::{
+    batch_response, bounds_response, describe_response, leader_epoch_response, read_response,
+    trim_response,
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::observations::Events;
+use super::{LogServer, misuse};
+use crate::LogError;
+use crate::rpc::{MAX_MESSAGE_BYTES, wire};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// The answer about one batch.
+fn batch(found: Result<Option<(u64, i64)>, LogError>) -> Answer<proto::BatchResponse> {
+    use batch_response::Result as Of;
+    let result = match found {
+        Ok(Some((offset, max_timestamp))) => Of::Batch(proto::TimedBatch { offset, max_timestamp }),
+        Ok(None) => Of::Nothing(proto::Nothing {}),
+        Err(error) => Of::Error(wire::log_error_message(&error)),
+    };
+    Ok(Response::new(proto::BatchResponse { result: Some(result) }))
+}
+
+#[tonic::async_trait]
+impl Log for LogServer {
+    type AppendStream =
+        Pin<Box<dyn Stream<Item = Result<proto::AppendAnswer, Status>> + Send + 'static>>;
+    type ObserveStream = Events;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<proto::AppendRequest>>,
+    ) -> Answer<Self::AppendStream> {
+        Ok(Response::new(Box::pin(self.appends(request.into_inner()))))
+    }
+
+    async fn observe(
+        &self,
+        request: Request<Streaming<proto::ObserveRequest>>,
+    ) -> Answer<Self::ObserveStream> {
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.and_then(|first| first.kind);
+        let Some(proto::observe_request::Kind::Hello(hello)) = first else {
+            return Err(misuse("a stream begins with a Hello"));
+        };
+        self.observations(&hello, requests).map(Response::new)
+    }
+
+    async fn read(&self, request: Request<proto::ReadRequest>) -> Answer<proto::ReadResponse> {
+        use read_response::Result as Of;
+        let read = wire::read(request.into_inner(), self.read_bytes())
+            .ok_or_else(|| misuse("a filter is sorted, without repeats"))?;
+        let result = match self.logs.read(read).await {
+            Ok(outcome) => Of::Outcome(wire::outcome_message(outcome)),
+            Err(error) => Of::Error(wire::read_error_message(&error)),
+        };
+        let response = proto::ReadResponse { result: Some(result) };
+        let bytes = prost::Message::encoded_len(&response);
+        if bytes > MAX_MESSAGE_BYTES {
+            let error =
+                crate::ReadError::Io(format!("a batch is too large to send: {bytes} bytes"));
+            let result = Some(Of::Error(wire::read_error_message(&error)));
+            return Ok(Response::new(proto::ReadResponse { result }));
+        }
+        Ok(Response::new(response))
+    }
+
+    async fn bounds(&self, request: Request<proto::LogRequest>) -> Answer<proto::BoundsResponse> {
+        use bounds_response::Result as Of;
+        let result = match self.logs.bounds(LogId(request.into_inner().log)).await {
+            Ok(bounds) => Of::Bounds(wire::bounds_message(&bounds)),
+            Err(error) => Of::Error(wire::log_error_message(&error)),
+        };
+        Ok(Response::new(proto::BoundsResponse { result: Some(result) }))
+    }
+
+    async fn batch_at_time(
+        &self,
+        request: Request<proto::TimeRequest>,
+    ) -> Answer<proto::BatchResponse> {
+        let proto::TimeRequest { log, timestamp } = request.into_inner();
+        batch(self.logs.batch_at_time(LogId(log), timestamp).await)
+    }
+
+    async fn batch_of_max_time(
+        &self,
+        request: Request<proto::LogRequest>,
+    ) -> Answer<proto::BatchResponse> {
+        batch(self.logs.batch_of_max_time(LogId(request.into_inner().log)).await)
+    }
+
+    async fn end_of_leader_epoch(
+        &self,
+        request: Request<proto::LeaderEpochRequest>,
+    ) -> Answer<proto::LeaderEpochResponse> {
+        use leader_epoch_response::Result as Of;
+        let proto::LeaderEpochRequest { log, leader_epoch } = request.into_inner();
+        let result = match self.logs.end_of_leader_epoch(LogId(log), leader_epoch).await {
+            Ok(Some((leader_epoch, end))) => Of::End(proto::LeaderEpochEnd { leader_epoch, end }),
+            Ok(None) => Of::Nothing(proto::Nothing {}),
+            Err(error) => Of::Error(wire::log_error_message(&error)),
+        };
+        Ok(Response::new(proto::LeaderEpochResponse { result: Some(result) }))
+    }
+
+    async fn trim(&self, request: Request<proto::TrimRequest>) -> Answer<proto::TrimResponse> {
+        use trim_response::Result as Of;
+        let proto::TrimRequest { log, before } = request.into_inner();
+        let result = match self.logs.trim(LogId(log), before).await {
+            Ok(start) => Of::Start(start),
+            Err(error) => Of::Error(wire::log_error_message(&error)),
+        };
+        Ok(Response::new(proto::TrimResponse { result: Some(result) }))
+    }
+
+    async fn refresh(&self, request: Request<proto::LogRequest>) -> Answer<proto::RefreshResponse> {
+        let refreshed = self.logs.refresh(LogId(request.into_inner().log)).await;
+        let error = refreshed.err().map(|error| wire::log_error_message(&error));
+        Ok(Response::new(proto::RefreshResponse { error }))
+    }
+
+    async fn describe(
+        &self,
+        request: Request<proto::LogRequest>,
+    ) -> Answer<proto::DescribeResponse> {
+        use describe_response::Result as Of;
+        let result = match self.logs.describe(LogId(request.into_inner().log)).await {
+            Ok(description) => Of::Description(wire::description_message(description)),
+            Err(error) => Of::Error(wire::log_error_message(&error)),
+        };
+        Ok(Response::new(proto::DescribeResponse { result: Some(result) }))
+    }
+}
