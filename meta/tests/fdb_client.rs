@@ -134,6 +134,21 @@ async fn a_cluster_file_that_is_not_there_is_told_by_name() {
     assert!(matches!(refused, FdbOpenError::Refused { .. }), "{refused}");
 }
 
+#[tokio::test]
+async fn a_file_that_is_no_cluster_file_is_told_by_name() {
+    let (_folder, file) = new_cluster("stand_in");
+    for content in ["", "hello\n", "a:b\n", "a:b@host\n", "a:b@host:x\n", "a:b@h:1\na:b@h:1\n"] {
+        std::fs::write(&file, content).unwrap();
+        let refused = FdbStore::open(network(), Some(&file)).await.unwrap_err();
+        assert!(matches!(refused, FdbOpenError::Refused { .. }), "{content:?}: {refused}");
+        let told = refused.to_string();
+        assert!(told.contains(&file.display().to_string()), "{told}");
+        assert!(told.contains("Connection string invalid"), "{told}");
+    }
+    std::fs::write(&file, "# a comment\na_b:c1@127.0.0.1:4500,[::1]:4501,host:4502:tls\n").unwrap();
+    FdbStore::open(network(), Some(&file)).await.unwrap();
+}
+
 #[test]
 fn the_variable_names_a_cluster_file() {
     alone("a_variable_that_names_nothing", Some(Path::new("/nowhere/fdb.cluster")));

@@ -27,6 +27,13 @@ def embedded():
 
 
 @pytest.fixture
+def fdb():
+    """For tests of what is FoundationDB's own."""
+    if META != "fdb":
+        pytest.skip("the metadata is not in FoundationDB")
+
+
+@pytest.fixture
 def unique():
     """Makes names that no other test uses."""
     return lambda prefix: f"{prefix}-{os.getpid()}-{next(_numbers)}"

@@ -5,13 +5,13 @@ In a network namespace of its own, so that the ports are free whatever else runs
 
 import subprocess
 
-from broker import BINARY
+from broker import BINARY, META, fdb_flags
 
 SCRIPT = r"""
 set -euo pipefail
 ip link set lo up
 cd "$1"
-"$2" standalone > output 2> errors &
+"$2" standalone "${@:3}" > output 2> errors &
 broker=$!
 trap 'kill $broker; wait $broker' EXIT
 until grep -qx ready output; do kill -0 $broker; sleep 0.05; done
@@ -29,8 +29,11 @@ kill %2 %3
 
 
 def test_first_message_each_way(tmp_path):
+    (tmp_path / "fdb").mkdir()
+    flags = fdb_flags(tmp_path / "fdb") if META == "fdb" else []
+    script = ["bash", "-c", SCRIPT, "bash", tmp_path, BINARY, *flags]
     done = subprocess.run(
-        ["unshare", "--net", "--pid", "--fork", "--kill-child", "bash", "-c", SCRIPT, "bash", tmp_path, BINARY],
+        ["unshare", "--net", "--pid", "--fork", "--kill-child", *script],
         capture_output=True,
         text=True,
         timeout=120,

@@ -7,6 +7,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import time
 import urllib.error
 import urllib.request
 
@@ -53,6 +54,56 @@ def test_terminates_in_time_and_keeps_all():
         assert kafka_clients.consume("confluent", broker, "mqtt", "kept/retained", 2) == ["before", "retained"]
         with mqtt_clients.subscribe("paho-5", broker, "kept/#") as receive:
             assert receive() == ("kept/retained", "retained")
+
+
+@pytest.mark.parametrize("ends", ["terminate", "kill"])
+def test_metadata_outlives_the_process(ends):
+    """Topics, offsets of groups, and retained messages."""
+    with Broker() as broker:
+        kafka = ["--bootstrap", broker.bootstrap]
+        kafka_clients.create_topic(broker, "work", 3, retention_ms=1234567)
+        interflow("topic", "create", "gone", *kafka)
+        interflow("topic", "delete", "gone", *kafka)
+        for n in range(4):
+            kafka_clients.produce("confluent", broker, "work", "key", str(n))
+        config = {"group.id": "group", "auto.offset.reset": "earliest", "enable.auto.commit": False}
+        reader = confluent_kafka.Consumer(kafka_clients.librdkafka("confluent", broker, **config))
+        reader.subscribe(["work"])
+        first = read(reader, 3)
+        reader.commit(first[-1], asynchronous=False)
+        reader.close()
+        client = mqtt_clients.paho_client("paho-5", broker)
+        for payload in ["old", "retained"]:
+            client.publish("kept/t", payload, 1, retain=True).wait_for_publish(PATIENCE)
+        for payload in ["old", ""]:
+            client.publish("kept/cleared", payload, 1, retain=True).wait_for_publish(PATIENCE)
+        client.disconnect()
+        client.loop_stop()
+        for _ in range(2):
+            getattr(broker, ends)()
+            broker.start()
+        topics = interflow("topic", "list", *kafka).stdout.split()
+        assert "work" in topics and "gone" not in topics
+        described = interflow("topic", "describe", "work", *kafka).stdout
+        assert "1234567" in described, described
+        reader = confluent_kafka.Consumer(kafka_clients.librdkafka("confluent", broker, **config))
+        reader.subscribe(["work"])
+        assert [message.value() for message in first + read(reader, 1)] == [b"0", b"1", b"2", b"3"]
+        reader.close()
+        with mqtt_clients.subscribe("paho-5", broker, "kept/#") as receive:
+            assert receive() == ("kept/t", "retained")
+            mqtt_clients.publish("paho-5", broker, "kept/end", "end", 1)
+            assert receive() == ("kept/end", "end")
+
+
+def read(reader, count):
+    messages, deadline = [], time.monotonic() + PATIENCE
+    while len(messages) < count:
+        assert time.monotonic() < deadline, f"{len(messages)} of {count}"
+        for message in reader.consume(count - len(messages), 1):
+            assert message.error() is None, message.error()
+            messages.append(message)
+    return messages
 
 
 def refused(*arguments, env=None):

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use interflow_meta::{EmbeddedStore, Env, Snapshot, Store};
+use interflow_meta::{EmbeddedOptions, EmbeddedStore, Env, Snapshot, Store};
 use parking_lot::Mutex;
 
-use crate::error::{Code, FUTURE_VERSION, INTERNAL_ERROR, NO_CLUSTER_FILE, TRANSACTION_TOO_OLD};
+use crate::error::{
+    CONNECTION_STRING_INVALID, Code, FUTURE_VERSION, INTERNAL_ERROR, NO_CLUSTER_FILE,
+    TRANSACTION_TOO_OLD,
+};
 
 /// A set of this key plans faults, separated by commas, for what comes after it:
 ///
@@ -72,6 +75,25 @@ impl Fault {
     }
 }
 
+/// The description of a cluster file: `description:id@host:port,host:port,…`, between comments.
+fn description(file: &str) -> Option<&str> {
+    let mut lines =
+        file.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let (Some(line), None) = (lines.next(), lines.next()) else { return None };
+    let (name, coordinators) = line.split_once('@')?;
+    let (description, id) = name.split_once(':')?;
+    let is_word = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    let is_address = |text: &str| {
+        let text = text.strip_suffix(":tls").unwrap_or(text);
+        let (host, port) = text.rsplit_once(':').unwrap_or_default();
+        !host.is_empty() && port.parse::<u16>().is_ok()
+    };
+    let is_good = is_word(description) && is_word(id) && !id.contains('_');
+    (is_good && coordinators.split(',').all(is_address)).then_some(description)
+}
+
 /// Versions that were handed out, with the time of that.
 type Versions = BTreeMap<u64, (Instant, Arc<dyn Snapshot>)>;
 
@@ -90,13 +112,21 @@ impl Cluster {
     /// The cluster of this file, new at the first time.
     pub(crate) fn open(file: &Path) -> Result<Arc<Self>, Code> {
         let text = std::fs::read_to_string(file).map_err(|_| NO_CLUSTER_FILE)?;
+        let description = description(&text).ok_or(CONNECTION_STRING_INVALID)?;
         let mut clusters = CLUSTERS.lock();
         if let Some(cluster) = clusters.get(file) {
             return Ok(Arc::clone(cluster));
         }
+        let store = match description {
+            "durable" => {
+                let data = file.with_extension("data");
+                EmbeddedStore::open(&data, &EmbeddedOptions::default(), Env::default())
+            }
+            _ => EmbeddedStore::in_memory(Env::default()),
+        };
         let cluster = Arc::new(Self {
-            store: EmbeddedStore::in_memory(Env::default()).map_err(|_| INTERNAL_ERROR)?,
-            is_unreachable: text.starts_with("unreachable:"),
+            store: store.map_err(|_| INTERNAL_ERROR)?,
+            is_unreachable: description == "unreachable",
             versions: Mutex::default(),
             faults: Mutex::default(),
         });

@@ -53,6 +53,7 @@ codes! {
     TRANSACTION_TOO_LARGE = 2101, c"Transaction exceeds byte limit";
     KEY_TOO_LARGE = 2102, c"Key length exceeds limit";
     VALUE_TOO_LARGE = 2103, c"Value length exceeds limit";
+    CONNECTION_STRING_INVALID = 2104, c"Connection string invalid";
     UNSUPPORTED_OPERATION = 2108, c"Operation is not supported";
     API_VERSION_UNSET = 2200, c"API version is not set";
     API_VERSION_ALREADY_SET = 2201, c"API version may be set only once";

@@ -1,5 +1,5 @@
 //! A stand-in for `libfdb_c.so`, for tests of what is built on FoundationDB's C API. **It is no
-//! database and is never shipped**: everything is in memory, in the process that loaded it.
+//! database and is never shipped**: everything is in the process that loaded it.
 //!
 //! ```text
 //!   abi       fdb_*: raw pointers in and out          the only module with `unsafe`
@@ -14,9 +14,10 @@
 //! (a read or watch of a transaction with writes fails with 2108 unless that layer is switched off),
 //! tenants, special keys, blob granules, more than one process.
 //!
-//! A cluster file must be there; what is in it doesn't matter, but that a description of
-//! `unreachable` names a cluster that never answers. Faults are planned by a write to the key
-//! [`cluster::FAULTS_KEY`].
+//! A cluster file must be there and be one. What its description is decides: a cluster called
+//! `unreachable` never answers; one called `durable` keeps its data beside its file (`fdb.data` beside
+//! `fdb.cluster`), for the next process; all others keep theirs in memory. Faults are planned by a write to
+//! the key [`cluster::FAULTS_KEY`].
 
 mod abi;
 mod cluster;
