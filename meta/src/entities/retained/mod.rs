@@ -10,6 +10,8 @@ mod matching;
 mod value;
 
 #[cfg(test)]
+mod scale;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;
