@@ -16,7 +16,13 @@ use crate::{Clock, EmbeddedStore, Env, LossyStore, Meta, MetaError, Random};
 
 #[derive(Debug, Default)]
 pub(crate) struct Probe {
+    /// Keys that were looked at: got, or rows of ranges.
     pub(crate) rows: AtomicU64,
+    /// Calls that read: each is a round trip where the store is far away.
+    pub(crate) reads: AtomicU64,
+    /// Keys that are being got, and how many were at most.
+    getting: AtomicU64,
+    pub(crate) most_getting: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -53,7 +59,14 @@ impl Snapshot for ProbedSnapshot {
 
     async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MetaError> {
         self.probe.rows.fetch_add(1, Ordering::Relaxed);
-        self.inner.get(key).await
+        self.probe.reads.fetch_add(1, Ordering::Relaxed);
+        let getting = self.probe.getting.fetch_add(1, Ordering::Relaxed) + 1;
+        self.probe.most_getting.fetch_max(getting, Ordering::Relaxed);
+        // As on a store that is far away: others get their turn until it answers.
+        tokio::task::yield_now().await;
+        let value = self.inner.get(key).await;
+        self.probe.getting.fetch_sub(1, Ordering::Relaxed);
+        value
     }
 
     async fn get_range(
@@ -66,6 +79,7 @@ impl Snapshot for ProbedSnapshot {
         let page = self.inner.get_range(range, rows, bytes, reverse).await?;
         let count = u64::try_from(page.rows.len()).unwrap();
         self.probe.rows.fetch_add(count, Ordering::Relaxed);
+        self.probe.reads.fetch_add(1, Ordering::Relaxed);
         Ok(page)
     }
 

@@ -12,7 +12,9 @@ use foldhash::fast::RandomState;
 use futures_util::FutureExt;
 use hashbrown::HashMap;
 use interflow_logstore::LogId;
-use interflow_meta::retained::{self, MatchPage, MatchQuery, RetainedMessage, RetainedVersion};
+use interflow_meta::retained::{
+    self, Change, MatchPage, MatchQuery, RetainedMessage, RetainedVersion,
+};
 use interflow_meta::{DEFAULT_TENANT, Meta, MetaError, materialised};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -68,6 +70,15 @@ pub(crate) struct Update {
     version: RetainedVersion,
     /// `None` clears it.
     message: Option<RetainedMessage>,
+}
+
+impl Update {
+    fn change(&self, forget_ms: i64) -> Change<'_> {
+        match &self.message {
+            Some(message) => Change::Put(message),
+            None => Change::Clear { version: self.version, forget_ms },
+        }
+    }
 }
 
 /// What waits to be written.
@@ -290,20 +301,14 @@ impl Retained {
 
     async fn store(&self, updates: &[(String, Update)]) -> Result<(), MetaError> {
         let forget_ms = self.clock.now_ms().saturating_add(FORGET_MS);
+        let changes: Vec<_> = updates
+            .iter()
+            .map(|(topic, update)| (topic.as_str(), update.change(forget_ms)))
+            .collect();
+        let changes = &changes;
         self.meta
             .transact(|tx| async move {
-                for (topic, update) in updates {
-                    match &update.message {
-                        Some(message) => {
-                            retained::put(&tx, DEFAULT_TENANT, topic, message).await?;
-                        }
-                        None => {
-                            let version = update.version;
-                            retained::clear(&tx, DEFAULT_TENANT, topic, version, forget_ms).await?;
-                        }
-                    }
-                }
-                Ok::<_, MetaError>(())
+                retained::change_all(&tx, DEFAULT_TENANT, changes).await.map(drop)
             })
             .await
     }

@@ -27,6 +27,8 @@ use crate::store::{
 pub use limits::{MAX_KEY_BYTES, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_TIME, MAX_VALUE_BYTES};
 pub(crate) use limits::{check_key, check_range, check_value};
 use overlay::Overlay;
+#[cfg(test)]
+pub(crate) use read::GETS_AT_A_TIME;
 pub use read::{RangeOptions, Scan};
 pub use select::KeySelector;
 

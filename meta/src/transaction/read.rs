@@ -1,12 +1,16 @@
 //! Reads of a transaction: keys, and ranges page by page.
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 
 use super::Transaction;
 use super::limits::{check_key, check_range};
 use super::overlay::{Own, Room};
 use crate::error::MetaError;
 use crate::store::{KeyRange, Page, key_after};
+
+/// Keys that [`Transaction::get_many`] reads at a time.
+pub(crate) const GETS_AT_A_TIME: usize = 64;
 
 /// How a range is read.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +59,19 @@ impl Transaction {
     /// [`MetaError::KeyTooLarge`], [`MetaError::KeyOutsideLegalRange`]; the store's own.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MetaError> {
         self.read_key(key, false).await
+    }
+
+    /// The values of `keys`, in their order. Some are read at the same time, so that on a store that
+    /// is far away many keys don't take many times as long as one.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, MetaError> {
+        let mut values = Vec::with_capacity(keys.len());
+        for some in keys.chunks(GETS_AT_A_TIME) {
+            values.extend(try_join_all(some.iter().map(|key| self.get(key))).await?);
+        }
+        Ok(values)
     }
 
     /// The value of `key`, without a conflict should another change it before the commit.

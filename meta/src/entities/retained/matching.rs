@@ -9,8 +9,12 @@ use crate::error::MetaError;
 use crate::store::{KeyRange, after_prefix, key_after};
 use crate::transaction::{RangeOptions, Transaction};
 
-/// Rows that one call touches at most, so that it ends well within a transaction's time.
+/// Rows and reads of one call at most, so that it ends well within a transaction's time, also where a
+/// read takes some milliseconds.
 const MAX_TOUCHED_ROWS: usize = 4_096;
+const MAX_READS: usize = 512;
+/// Rows of the first read: what few topics match is found by one.
+const FIRST_READ_ROWS: usize = 16;
 /// Rows of one read at most.
 const MAX_READ_ROWS: usize = 64;
 
@@ -52,9 +56,11 @@ pub async fn matching(tx: &Transaction, query: &MatchQuery<'_>) -> Result<MatchP
     let mut at = query.from.clone().unwrap_or(first);
     let mut page = MatchPage::default();
     let mut bytes = query.max_bytes.max(1);
-    let (mut touched, mut read_rows) = (0, 1);
+    let is_exact = fixed.len() == filter.len();
+    let mut read_rows = if is_exact { 1 } else { FIRST_READ_ROWS };
+    let (mut touched, mut reads) = (0, 0);
     loop {
-        if touched >= MAX_TOUCHED_ROWS || bytes == 0 {
+        if touched >= MAX_TOUCHED_ROWS || reads >= MAX_READS || bytes == 0 {
             page.next = Some(at);
             return Ok(page);
         }
@@ -63,8 +69,9 @@ pub async fn matching(tx: &Transaction, query: &MatchQuery<'_>) -> Result<MatchP
             ..RangeOptions::limit(read_rows).snapshot()
         };
         let rows = tx.get_range(&KeyRange::new(at.clone(), end.clone()), options).await?;
-        touched += rows.rows.len();
-        let (mut used, count) = (0, rows.rows.len());
+        let (mut judged, count) = (0, rows.rows.len());
+        touched += count;
+        reads += 1;
         for (key, value) in rows.rows {
             if key < at {
                 continue;
@@ -74,12 +81,12 @@ pub async fn matching(tx: &Transaction, query: &MatchQuery<'_>) -> Result<MatchP
             }
             let levels: Vec<String> = root.unpack(&key).map_err(bad_key("retained"))?;
             let topic: Vec<&str> = levels.iter().map(String::as_str).collect();
+            judged += 1;
             let (matches, next) = match judge(&filter, &topic) {
                 Verdict::Match(next) => (true, next),
                 Verdict::Skip(next) => (false, next),
             };
             if matches {
-                used += 1;
                 let name = topic.join("/");
                 let row = Row::decode(value)?;
                 if let Some(message) = load(tx, query.tenant, &name, row, query.now_ms).await? {
@@ -109,8 +116,11 @@ pub async fn matching(tx: &Transaction, query: &MatchQuery<'_>) -> Result<MatchP
         if at >= end || is_last {
             return Ok(page);
         }
-        // Where rows lie side by side, more are read at once; where the scan jumps, fewer.
-        read_rows =
-            if used == count { (read_rows * 2).min(MAX_READ_ROWS) } else { (read_rows / 2).max(1) };
+        // More at once where each row had to be looked at, fewer where the scan jumped over some.
+        read_rows = if judged == count {
+            (read_rows * 2).min(MAX_READ_ROWS)
+        } else {
+            (read_rows / 2).max(1)
+        };
     }
 }

@@ -10,7 +10,11 @@ mod matching;
 mod value;
 
 #[cfg(test)]
+mod scale;
+#[cfg(test)]
 mod tests;
+
+use std::collections::HashSet;
 
 use bytes::{Bytes, BytesMut};
 use foundationdb_tuple::Subspace;
@@ -60,6 +64,30 @@ fn part_range(tx: &Transaction, tenant: &str, topic: &str) -> KeyRange {
     KeyRange::new(begin, end)
 }
 
+/// What is to become of a topic's message.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'a> {
+    /// Retain this one.
+    Put(&'a RetainedMessage),
+    /// Clear what is retained.
+    Clear {
+        /// Where the clear was published.
+        version: RetainedVersion,
+        /// Until then the version is remembered, and no older write takes effect; milliseconds since
+        /// 1970.
+        forget_ms: i64,
+    },
+}
+
+impl Change<'_> {
+    fn row(&self) -> Row {
+        match self {
+            Self::Put(message) => Row::live(message),
+            Self::Clear { version, forget_ms } => Row::cleared(*version, *forget_ms),
+        }
+    }
+}
+
 /// Retains `message` for `topic`, unless a later version is there.
 ///
 /// # Errors
@@ -71,7 +99,7 @@ pub async fn put(
     topic: &str,
     message: &RetainedMessage,
 ) -> Result<Outcome, MetaError> {
-    write(tx, tenant, topic, Row::live(message)).await
+    change(tx, tenant, topic, &Change::Put(message)).await
 }
 
 /// Clears what is retained for `topic`, unless a later version is there. The version is remembered
@@ -86,20 +114,61 @@ pub async fn clear(
     version: RetainedVersion,
     forget_ms: i64,
 ) -> Result<Outcome, MetaError> {
-    write(tx, tenant, topic, Row::cleared(version, forget_ms)).await
+    change(tx, tenant, topic, &Change::Clear { version, forget_ms }).await
 }
 
-async fn write(
+async fn change(
     tx: &Transaction,
     tenant: &str,
     topic: &str,
-    mut row: Row,
+    change: &Change<'_>,
 ) -> Result<Outcome, MetaError> {
+    check_topic(topic)?;
+    let key = key(tx, tenant, topic);
+    let old = tx.get(&key).await?;
+    write(tx, tenant, topic, key, old, change.row())
+}
+
+/// Makes all of `changes`, as if one after the other, but reads for many of them at a time.
+///
+/// # Errors
+/// As [`put`].
+pub async fn change_all(
+    tx: &Transaction,
+    tenant: &str,
+    changes: &[(&str, Change<'_>)],
+) -> Result<Vec<Outcome>, MetaError> {
+    changes.iter().try_for_each(|(topic, _)| check_topic(topic))?;
+    let keys: Vec<_> = changes.iter().map(|(topic, _)| key(tx, tenant, topic)).collect();
+    let found = tx.get_many(&keys).await?;
+    let (mut written, mut outcomes) = (HashSet::new(), Vec::with_capacity(changes.len()));
+    for (((topic, change), key), mut old) in changes.iter().zip(keys).zip(found) {
+        if !written.insert(*topic) {
+            // An own write, which was not there yet when all were read.
+            old = tx.get(&key).await?;
+        }
+        outcomes.push(write(tx, tenant, topic, key, old, change.row())?);
+    }
+    Ok(outcomes)
+}
+
+fn check_topic(topic: &str) -> Result<(), MetaError> {
     if topic.contains('\0') {
         return Err(MetaError::InvalidOperation("a topic with a NUL"));
     }
-    let key = key(tx, tenant, topic);
-    if let Some(value) = tx.get(&key).await? {
+    Ok(())
+}
+
+/// Puts `row` over `old`, what the topic's `key` holds, if it is later.
+fn write(
+    tx: &Transaction,
+    tenant: &str,
+    topic: &str,
+    key: Vec<u8>,
+    old: Option<Bytes>,
+    mut row: Row,
+) -> Result<Outcome, MetaError> {
+    if let Some(value) = old {
         let old = Row::decode(value)?;
         if old.version == row.version {
             return Ok(Outcome::Latest);
@@ -191,16 +260,21 @@ pub async fn sweep(
     let mut scan = tx.scan(KeyRange::new(begin, end), RangeOptions::limit(limit));
     let mut swept = 0;
     while let Some(rows) = scan.next_page().await? {
-        for (due, _) in rows {
-            swept += 1;
+        let mut topics = Vec::with_capacity(rows.len());
+        for (due, _) in &rows {
             let (_, _, _, topic): (String, String, i64, String) =
-                tx.root().unpack(&due).map_err(bad_key("retained"))?;
+                tx.root().unpack(due).map_err(bad_key("retained"))?;
+            topics.push(topic);
+        }
+        let keys: Vec<_> = topics.iter().map(|topic| key(tx, tenant, topic)).collect();
+        let found = tx.get_many(&keys).await?;
+        swept += rows.len();
+        for (((due, _), topic), value) in rows.into_iter().zip(topics).zip(found) {
             tx.clear(due)?;
-            let key = key(tx, tenant, &topic);
-            let Some(value) = tx.get(&key).await? else {
+            let Some(value) = value else {
                 continue;
             };
-            let row = Row::decode(value)?;
+            let (key, row) = (key(tx, tenant, &topic), Row::decode(value)?);
             if row.parts > 0 {
                 tx.clear_range(part_range(tx, tenant, &topic))?;
             }
