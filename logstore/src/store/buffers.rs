@@ -51,8 +51,8 @@ impl Buffers {
 
 impl Kept {
     fn take(&mut self, size: usize) -> Option<Box<[u8]>> {
-        let fits = |buffer: &Box<[u8]>| (size..=size * MAX_WASTE).contains(&buffer.len());
-        let at = self.free.iter().rposition(fits)?;
+        let fits = size..=size * MAX_WASTE;
+        let at = self.free.iter().rposition(|buffer| fits.contains(&buffer.len()))?;
         let buffer = self.free.swap_remove(at);
         self.bytes -= buffer.len();
         Some(buffer)
