@@ -28,6 +28,11 @@ pub struct Server {
 }
 
 impl Server {
+    #[cfg(test)]
+    pub(super) fn groups(&self) -> &Arc<Groups> {
+        &self.broker.groups
+    }
+
     /// Starts the coordinator of groups; connections are served from now on. When `shutdown` is
     /// cancelled, connections answer what they have begun and end, and so do the tasks that this
     /// started: [`stopped`](Server::stopped) waits for those.

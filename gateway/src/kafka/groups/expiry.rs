@@ -22,7 +22,7 @@ impl Groups {
     }
 
     /// Looks once through all groups, giving way to requests; returns how many offsets went.
-    async fn expire_once(&self) -> Result<usize, MetaError> {
+    pub(super) async fn expire_once(&self) -> Result<usize, MetaError> {
         let meta = &self.meta().background();
         let minutes = i64::try_from(self.config().offsets_retention_minutes).unwrap_or(i64::MAX);
         let retention_ms = minutes.saturating_mul(60_000);

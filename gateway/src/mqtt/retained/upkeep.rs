@@ -73,22 +73,33 @@ impl Upkeep {
         loop {
             tokio::select! {
                 () = self.work.notified() => self.save_all().await,
-                _ = sweep.tick() => self.sweep().await,
+                _ = sweep.tick() => {
+                    self.save_all().await;
+                    self.sweep().await;
+                }
             }
         }
     }
 
-    async fn save_all(&self) {
-        let unsaved: Vec<_> =
-            std::mem::take(&mut self.positions.lock().unsaved).into_iter().collect();
-        // A later one, or the end, saves what this one couldn't.
-        if let Err(error) = save(&self.meta, &unsaved).await {
-            tracing::warn!(%error, "the position of retained messages could not be written");
+    /// Saves the positions that are to be saved; those that can't be are saved with the next.
+    pub(super) async fn save_all(&self) {
+        let unsaved: Vec<_> = self.positions.lock().unsaved.clone().into_iter().collect();
+        if unsaved.is_empty() {
+            return;
+        }
+        match save(&self.meta, &unsaved).await {
+            Ok(()) => {
+                let mut state = self.positions.lock();
+                state.unsaved.retain(|log, position| !unsaved.contains(&(*log, *position)));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the position of retained messages could not be written");
+            }
         }
     }
 
     /// Removes what has expired.
-    async fn sweep(&self) {
+    pub(super) async fn sweep(&self) {
         let now_ms = self.clock.now_ms();
         let forget_ms = now_ms.saturating_add(FORGET_MS);
         loop {
