@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   bin/{kafka,mqtt,idle} ──► load/{kafka,mqtt} ──► a server ──► Usage (CPU, memory)
+//!   bin/meta ──► meta_{load,mixes,setup} ──► a store ──┘
 //!                                        └─► Report: medians, minimum, maximum, verdicts; JSON
 //! ```
 
@@ -9,6 +10,10 @@ pub mod fsync;
 pub mod kafka_load;
 pub mod kafka_server;
 pub mod latency;
+pub mod meta_load;
+pub mod meta_mixes;
+pub mod meta_setup;
+pub mod meta_stores;
 pub mod mqtt_load;
 pub mod mqtt_wire;
 pub mod process;
