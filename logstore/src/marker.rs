@@ -180,6 +180,7 @@ mod tests {
             let folder = disk.folder("journal");
             assert_eq!(take(&folder, Claim { is_new: true, ..claim(1) }, false).unwrap(), FRESH);
             disk.crash(seed);
+            let folder = disk.folder("journal");
             let known = Claim { disk: Some(FRESH), ..claim(1) };
             let later = Marker::claim(&folder, known, true, Uuid::from_u128(8)).unwrap();
             assert_eq!(later.disk, FRESH);
@@ -204,6 +205,7 @@ mod tests {
             }
             assert!(take(&folder, claim(1), false).is_err());
             disk.crash(seed);
+            let folder = disk.folder("journal");
             take(&folder, claim(1), false).unwrap();
             take(&folder, claim(1), true).unwrap();
         }

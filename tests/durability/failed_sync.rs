@@ -7,7 +7,7 @@ use crate::admin;
 use crate::kafka::STORAGE_ERROR;
 use crate::mqtt5::{Mqtt5, QUOTA_EXCEEDED};
 use crate::running::{Addresses, Running, config, journal};
-use crate::scene::{PUBLISHED, RETAINED, Scene, TOPIC, is_refused_by_closing, kafka};
+use crate::scene::{PUBLISHED, RETAINED, Scene, TOPIC, is_closed_by, kafka};
 
 /// Whose write is the one that the failing sync should have made durable.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +28,7 @@ fn write(addresses: Addresses, who: First) {
                 assert_eq!(reason, QUOTA_EXCEEDED, "{topic} {qos}");
             }
         }
-        First::Mqtt311 => is_refused_by_closing(addresses),
+        First::Mqtt311 => assert!(is_closed_by(addresses, "of an old client")),
         First::Kafka => {
             assert_eq!(kafka(addresses).produce(TOPIC, "refused").0, STORAGE_ERROR);
         }

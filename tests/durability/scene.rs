@@ -114,12 +114,14 @@ pub(crate) fn kafka(addresses: Addresses) -> Kafka {
     Kafka::connect(addresses.kafka).expect("a connection")
 }
 
-/// An MQTT 3.1.1 publish is not acknowledged: its connection is closed, so that it is sent again.
-pub(crate) fn is_refused_by_closing(addresses: Addresses) {
+/// Whether an MQTT 3.1.1 publish is not acknowledged: its connection is closed, so that it is sent
+/// again.
+pub(crate) fn is_closed_by(addresses: Addresses, payload: &str) -> bool {
     let mut client = Mqtt::connect(addresses.mqtt, "old").expect("a connection");
-    client.send(PUBLISHED, "of an old client", 1, false).expect("a server that reads");
-    let error = client.acknowledged().expect_err("no acknowledgement");
+    client.send(PUBLISHED, payload, 1, false).expect("a server that reads");
+    let Err(error) = client.acknowledged() else { return false };
     let is_timeout =
         matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
     assert!(!is_timeout, "the connection stays open");
+    true
 }

@@ -18,14 +18,14 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{Disk, DiskFile, FolderLock, Space};
 use file::{FaultFile, FaultLock};
 use inode::{Inode, Survival};
-use state::{FolderChange, InodeId, State, is_due};
+use state::{FolderChange, InodeId, State, dead, is_due};
 
 /// The whole disk: hand out [`FaultFolder`]s of it; all of them crash together.
 #[derive(Clone, Default)]
@@ -35,12 +35,15 @@ pub struct FaultDisk {
     held: Arc<Condvar>,
 }
 
-/// One folder of a [`FaultDisk`].
+/// One folder of a [`FaultDisk`], as the process that runs now has it: after a crash or a kill
+/// nothing is done to its files any more, so that what is left of the old process's threads can't
+/// touch what the next process has.
 #[derive(Clone)]
 pub struct FaultFolder {
     state: Arc<Mutex<State>>,
     held: Arc<Condvar>,
     prefix: String,
+    life: u64,
 }
 
 impl FaultDisk {
@@ -49,12 +52,13 @@ impl FaultDisk {
         Self::default()
     }
 
-    /// A folder. The same name gives the same folder.
+    /// A folder, until the next crash or kill. The same name gives the same folder.
     pub fn folder(&self, name: &str) -> FaultFolder {
         FaultFolder {
             state: Arc::clone(&self.state),
             held: Arc::clone(&self.held),
             prefix: format!("{name}/"),
+            life: self.state.lock().life,
         }
     }
 
@@ -214,6 +218,12 @@ impl FaultFolder {
 }
 
 impl FaultFolder {
+    /// The state, unless the power was cut since the folder was handed out.
+    fn state(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.state.lock();
+        if state.life == self.life { Ok(state) } else { Err(dead()) }
+    }
+
     fn handle(&self, state: &State, inode: InodeId) -> io::Result<Arc<dyn DiskFile>> {
         let errors_seen = state.inode(inode)?.errors_at_open();
         Ok(Arc::new(FaultFile {
@@ -229,7 +239,7 @@ impl FaultFolder {
 
 impl Disk for FaultFolder {
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let mut state = self.state.lock();
+        let mut state = self.state()?;
         let full = self.full(name);
         if state.names.contains_key(&full) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -242,14 +252,14 @@ impl Disk for FaultFolder {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let state = self.state.lock();
+        let state = self.state()?;
         let id = state.lookup(&self.full(name))?;
         state.inode(id)?.check_open()?;
         self.handle(&state, id)
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let state = self.state.lock();
+        let state = self.state()?;
         Ok(state
             .names
             .keys()
@@ -259,7 +269,7 @@ impl Disk for FaultFolder {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut state = self.state.lock();
+        let mut state = self.state()?;
         let full = self.full(name);
         state.lookup(&full)?;
         state.change(FolderChange::Clear(full));
@@ -267,7 +277,7 @@ impl Disk for FaultFolder {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.state.lock();
+        let mut state = self.state()?;
         let (from, to) = (self.full(from), self.full(to));
         let inode = state.lookup(&from)?;
         state.change(FolderChange::Move(from, to, inode));
@@ -275,7 +285,7 @@ impl Disk for FaultFolder {
     }
 
     fn sync_folder(&self) -> io::Result<()> {
-        let mut state = self.state.lock();
+        let mut state = self.state()?;
         state.syncs += 1;
         if is_due(&mut state.folder_syncs_until_failure) {
             return Err(io::Error::other("injected: the folder's sync failed"));
@@ -299,13 +309,13 @@ impl Disk for FaultFolder {
     }
 
     fn space(&self) -> io::Result<Space> {
-        let state = self.state.lock();
+        let state = self.state()?;
         let total = state.capacity.unwrap_or(1 << 50);
         Ok(Space { free: total.saturating_sub(state.used()), total })
     }
 
     fn lock(&self) -> io::Result<Box<dyn FolderLock>> {
-        let mut state = self.state.lock();
+        let mut state = self.state()?;
         if !state.locked.insert(self.prefix.clone()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }

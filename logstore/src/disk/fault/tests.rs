@@ -37,7 +37,7 @@ fn names_last_when_their_folder_was_synced() {
         folder.sync_folder().unwrap();
         folder.create("not").unwrap();
         disk.crash(seed);
-        let names = folder.list().unwrap();
+        let names = disk.folder("f").list().unwrap();
         assert!(names.contains(&"synced".to_owned()));
         if names.len() == 2 { kept += 1 } else { lost += 1 }
     }
@@ -82,7 +82,7 @@ fn no_sync_and_capacity_and_lock() {
         folder.create("a").unwrap().sync().unwrap();
         folder.sync_folder().unwrap();
         disk.crash(seed);
-        folder.list().unwrap().is_empty()
+        disk.folder("f").list().unwrap().is_empty()
     });
     assert!(lost);
 }
@@ -110,8 +110,29 @@ fn a_held_sync_ends_with_the_power_and_its_write_is_torn() {
         assert!(sectors.iter().all(|bytes| bytes.iter().all(|byte| *byte == bytes[0])));
         assert!(sectors.iter().any(|bytes| bytes[0] == 1), "some are kept");
         assert!(sectors.iter().any(|bytes| bytes[0] == 0), "some are lost");
-        let file = folder.open("a").unwrap();
+        let file = disk.folder("f").open("a").unwrap();
         file.sync().unwrap();
+    }
+}
+
+/// A thread of the old process that opens a file only now would write and sync in the next life.
+#[test]
+fn nothing_of_a_folder_can_be_used_after_a_crash_or_a_kill() {
+    let ends: [fn(&FaultDisk); 2] = [|disk| disk.crash(1), FaultDisk::kill];
+    for end in ends {
+        let disk = FaultDisk::new();
+        let folder = disk.folder("f");
+        folder.create("a").unwrap();
+        folder.sync_folder().unwrap();
+        end(&disk);
+        assert!(folder.open("a").is_err());
+        assert!(folder.create("b").is_err());
+        assert!(folder.rename("a", "b").is_err());
+        assert!(folder.remove("a").is_err());
+        assert!(folder.list().is_err());
+        assert!(folder.sync_folder().is_err());
+        assert!(folder.lock().is_err());
+        assert_eq!(disk.folder("f").list().unwrap(), ["a"]);
     }
 }
 

@@ -283,8 +283,8 @@ fn one_store_a_folder_and_no_newer_format() {
     newer[16..20].copy_from_slice(&crc);
     harness.folder.open(&name).unwrap().write_at(&newer, 0).unwrap();
     harness.disk.kill();
-    let error =
-        JournalStore::open(Arc::new(harness.folder.clone()), options(), harness.events.clone());
+    let folder = Arc::new(harness.disk.folder("journal"));
+    let error = JournalStore::open(folder, options(), harness.events.clone());
     assert!(matches!(error, Err(OpenError::NewerFormat { found: 9, .. })));
 }
 

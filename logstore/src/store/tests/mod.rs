@@ -190,6 +190,6 @@ impl Harness {
     }
 
     pub(super) fn extents(&self) -> Vec<String> {
-        self.folder.list().unwrap()
+        self.disk.folder("journal").list().unwrap()
     }
 }

@@ -196,8 +196,10 @@ fn where_nothing_can_be_read_there_is_nothing_to_open() {
         harness.folder.set_unreadable(&name, std::iter::once(0..u64::MAX).collect()).unwrap();
     }
     harness.disk.kill();
-    let open =
-        || JournalStore::open(Arc::new(harness.folder.clone()), options(), harness.events.clone());
+    let open = || {
+        let folder = Arc::new(harness.disk.folder("journal"));
+        JournalStore::open(folder, options(), harness.events.clone())
+    };
     assert!(matches!(open(), Err(OpenError::Io { .. })));
     let name = harness.extents()[0].clone();
     harness.folder.set_unreadable(&name, Vec::new()).unwrap();

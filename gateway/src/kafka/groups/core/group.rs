@@ -51,7 +51,7 @@ pub(super) enum OnSaved<R> {
     /// The assignment of this generation is handed out.
     Assign { generation: i32, assignments: BTreeMap<Name, Bytes> },
     /// A static member that came back in a stable group is answered.
-    Replaced { reply: R, answer: super::types::Joined },
+    Replaced { reply: R, who: Identity, answer: super::types::Joined },
 }
 
 /// One classic consumer group. `R` is how a waiting request is answered.

@@ -202,7 +202,7 @@ impl<R> Group<R> {
         self.members.insert(id.clone(), member);
         let can_skip = join.can_skip_assignment;
         let who = Identity { member: id.clone(), instance: join.who.instance.clone() };
-        self.update(now, Join { who, ..join }, out);
+        self.update(now, Join { who: who.clone(), ..join }, out);
 
         if self.state != State::Stable || self.choose_protocol() != self.protocol {
             self.rebalance_or_complete(now, settings, out);
@@ -219,7 +219,7 @@ impl<R> Group<R> {
             answer.leader = old.clone();
         }
         self.heard_from(now, &id);
-        self.save(Some(OnSaved::Replaced { reply, answer }), out);
+        self.save(Some(OnSaved::Replaced { reply, who, answer }), out);
     }
 
     fn update(&mut self, now: Ms, join: Join<R>, out: &mut Vec<Effect<R>>) {

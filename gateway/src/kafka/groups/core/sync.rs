@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kafka_protocol::error::ResponseError;
 
 use super::group::{Group, OnSaved, State};
-use super::types::{Answer, Effect, Ms, SaveId, Settings, Sync, Synced};
+use super::types::{Answer, Effect, Identity, Joined, Ms, SaveId, Settings, Sync, Synced};
 
 impl<R> Group<R> {
     /// A member asks for its assignment. It is answered when the leader's is durable.
@@ -100,11 +100,13 @@ impl<R> Group<R> {
     ) {
         match self.saves.remove(&id) {
             None => {}
-            Some(OnSaved::Replaced { reply, answer }) => {
-                let answer = if is_durable {
-                    Answer::Joined(answer)
-                } else {
-                    Answer::NotJoined(ResponseError::CoordinatorNotAvailable, answer.member)
+            Some(OnSaved::Replaced { reply, who, answer }) => {
+                let answer = match self.check_replaced(&who, &answer) {
+                    _ if !is_durable => {
+                        Answer::NotJoined(ResponseError::CoordinatorNotAvailable, answer.member)
+                    }
+                    Err(error) => Answer::NotJoined(error, answer.member),
+                    Ok(()) => Answer::Joined(answer),
                 };
                 out.push(Effect::Answer(reply, answer));
             }
@@ -120,6 +122,16 @@ impl<R> Group<R> {
                     self.prepare(now, settings, out);
                 }
             }
+        }
+    }
+
+    /// Whether what a static member that came back is to be told still holds: it may be gone
+    /// meanwhile, and the generation over.
+    fn check_replaced(&self, who: &Identity, answer: &Joined) -> Result<(), ResponseError> {
+        self.check_member(who)?;
+        match answer.generation == self.generation {
+            true => Ok(()),
+            false => Err(ResponseError::RebalanceInProgress),
         }
     }
 

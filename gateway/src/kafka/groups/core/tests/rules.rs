@@ -355,6 +355,46 @@ fn k14_a_static_member_whose_save_fails_is_told_to_try_again() {
     assert_eq!(bench.refused(3), ResponseError::CoordinatorNotAvailable);
 }
 
+/// A static member that came back waits for a save while `meanwhile` happens; its answer.
+fn came_back_and(meanwhile: impl FnOnce(&mut Bench)) -> ResponseError {
+    let mut bench = Bench::new();
+    bench.join(join(1, fixed("", "s"), &[("range", "a")]));
+    bench.sync(sync(2, fixed("m1", "s"), 1, &[("m1", "all")]));
+    let mut out = Vec::new();
+    let again = join(3, fixed("", "s"), &[("range", "a")]);
+    bench.group.join(bench.now, &bench.settings, again, &mut out);
+    let [Effect::Save(id, _)] = out.as_slice() else { panic!("{out:?}") };
+    meanwhile(&mut bench);
+    let mut out = Vec::new();
+    bench.group.saved(bench.now, &bench.settings, *id, true, &mut out);
+    bench.take(out);
+    bench.refused(3)
+}
+
+#[test]
+fn k14_a_static_member_is_not_told_of_a_generation_that_is_over() {
+    let rebalanced = |bench: &mut Bench| {
+        bench.join(join(4, who(""), &[("range", "a")]));
+        bench.at(9_000);
+        bench.join(join(5, who(""), &[("range", "a")]));
+        bench.group.heartbeat(9_000, &fixed("m3", "s"), 1).expect_err("it is to join again");
+        bench.at(60_000);
+        assert_eq!(bench.joined(4).generation, 2);
+    };
+    assert_eq!(came_back_and(rebalanced), ResponseError::UnknownMemberId);
+    let came_back_again = |bench: &mut Bench| {
+        bench.join(join(4, fixed("", "s"), &[("range", "a")]));
+        assert_eq!(bench.joined(4).generation, 1);
+    };
+    assert_eq!(came_back_and(came_back_again), ResponseError::FencedInstanceId);
+    let joined_again = |bench: &mut Bench| {
+        bench.join(join(4, who(""), &[("range", "a")]));
+        bench.join(join(5, fixed("m3", "s"), &[("range", "a")]));
+        assert_eq!(bench.joined(5).generation, 2);
+    };
+    assert_eq!(came_back_and(joined_again), ResponseError::RebalanceInProgress);
+}
+
 #[test]
 fn an_assignment_that_is_not_durable_is_not_handed_out() {
     let mut bench = Bench::new();
