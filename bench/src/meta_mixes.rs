@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{bail, ensure};
 use interflow_meta::groups::CommittedOffset;
+use interflow_meta::levels::Levels;
 use interflow_meta::logs::{Closing, Opening};
 use interflow_meta::nodes::{Node, NodeState};
 use interflow_meta::retained::{self, MatchQuery};
@@ -221,6 +222,7 @@ impl Actor {
             address: format!("node-{node}.example:9000"),
             rack: format!("rack-{}", node % 3),
             started_ms: 1,
+            levels: Levels::SUPPORTED,
             ..Node::default()
         };
         let node = self

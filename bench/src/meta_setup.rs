@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clap::Args;
+use interflow_meta::cluster;
+use interflow_meta::levels::Levels;
 use interflow_meta::logs::{Opening, Policy};
 use interflow_meta::retained::{self, Change, RetainedMessage, RetainedVersion};
 use interflow_meta::topics::{self, MAX_PARTITIONS, NewLogs, NewTopic};
@@ -140,6 +142,16 @@ pub async fn create_logs(meta: &Meta, count: u64) -> anyhow::Result<Vec<LogId>> 
         logs.extend(created.logs);
     }
     Ok(logs)
+}
+
+/// Makes the metadata a cluster's, which nodes join.
+pub async fn create_cluster(meta: &Meta) -> anyhow::Result<()> {
+    let id = Uuid::from_u128(1);
+    meta.transact(|tx| async move {
+        cluster::join_or_create(&tx, id, 1, Levels::SUPPORTED).await.map(drop)
+    })
+    .await?;
+    Ok(())
 }
 
 /// Retains a message for each topic, in large transactions.

@@ -11,6 +11,7 @@ mod error;
 mod journal;
 mod log;
 mod marker;
+mod routing;
 mod rpc;
 pub mod store;
 mod ticket;
@@ -25,8 +26,9 @@ pub use interflow_meta::{Durability, Epoch, LogId, NodeId, Offset};
 pub use journal::fuzz::{fuzz_journal, journal_seeds};
 pub use log::{Health, Identity, LogConfig, LogMetrics, LogStore, Progress};
 pub use marker::{Claim, Marker, MarkerError};
+pub use routing::{Directory, MetaDirectory, NodeAccess, RouteError, Router, RouterOptions};
 pub use rpc::{
-    LogServer, LogServerOptions, RemoteLogs, RemoteLogsError, RemoteLogsOptions, fuzz_log_messages,
-    log_message_seeds, serve_logs,
+    LogServer, LogServerOptions, RemoteLogs, RemoteLogsError, RemoteLogsOptions, WrongNode,
+    fuzz_log_messages, log_message_seeds, serve_logs,
 };
 pub use ticket::{AppendReply, AppendTicket};

@@ -57,12 +57,14 @@ fn is_refused(scene: &mut Scene, addresses: Addresses, room_for: usize) {
     });
     let mut client = Mqtt5::connect(addresses.mqtt, "new", true);
     for qos in [1, 2] {
-        until(QUOTA_EXCEEDED, room_for, |value| match client.publish(PUBLISHED, value, qos, false) {
-            0 => {
-                scene.published(value);
-                0
+        until(QUOTA_EXCEEDED, room_for, |value| {
+            match client.publish(PUBLISHED, value, qos, false) {
+                0 => {
+                    scene.published(value);
+                    0
+                }
+                code => code,
             }
-            code => code,
         });
     }
     until(QUOTA_EXCEEDED, room_for, |value| client.publish(OTHER_RETAINED, value, 1, true));

@@ -1,9 +1,12 @@
 """Attacks each listener for a while and says what it cost, against what it may cost.
 
-Attackers are processes of their own that run only where a processor would be idle: they stand for
-other machines, and must not take from the broker and the probe the processors that these two would
-have for themselves. (The lowest nice value isn't enough: Linux lets such a process finish its slice
-of some milliseconds before one that woke up gets its turn.)
+Attackers are processes of their own on a processor of their own: they stand for other machines, and
+must not take from the broker and the probe the processors that these two would have for themselves.
+(A low priority isn't enough: Linux without kernel preemption may let such a process run on for some
+milliseconds before one that woke up gets its turn.) Broker and probe share the other processors, with
+and without an attack.
+What is left of that is the disk's: a bare loop of write and `fdatasync` runs between the probes, and where
+its p99 rises under attack, by so much the probes' may.
 Rounds of quiet and of attack alternate with as many probes in each, so that what else the machine
 does weighs on both alike.
 """
@@ -15,6 +18,7 @@ import multiprocessing
 import os
 import pathlib
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -36,12 +40,12 @@ SAMPLE_EVERY = 20
 class Attackers:
     """Processes that strike one listener while they are told to."""
 
-    def __init__(self, target, listener, strikers):
+    def __init__(self, target, listener, strikers, processors):
         context = multiprocessing.get_context("spawn")
         self.loud, self.ended = context.Event(), context.Event()
         self.parked = context.Semaphore(0)
         self.counts = context.Array(ctypes.c_uint64, strikers + 1)
-        common = (target, listener, self.loud, self.ended, self.parked, self.counts)
+        common = (target, listener, processors, self.loud, self.ended, self.parked, self.counts)
         self.processes = [
             context.Process(target=run_attacker, args=[index, index == strikers, *common], daemon=True)
             for index in range(strikers + 1)
@@ -68,8 +72,9 @@ class Attackers:
             process.join(60)
 
 
-def run_attacker(index, is_holder, target, listener, loud, ended, parked, counts):
+def run_attacker(index, is_holder, target, listener, processors, loud, ended, parked, counts):
     """One process: strikes, or holds connections that say little, while `loud` is set."""
+    os.sched_setaffinity(0, processors)
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     number = 0
     while True:
@@ -90,12 +95,27 @@ def run_attacker(index, is_holder, target, listener, loud, ended, parked, counts
             holders.close()
 
 
+class Floor:
+    """The bare disk: what a probe's publish waits for whatever the broker does. On a virtual machine it is
+    slower while attackers keep a processor busy."""
+
+    def __init__(self, folder):
+        self.file = tempfile.TemporaryFile(dir=folder)
+
+    def sync(self):
+        """Writes as much as a publish does and syncs it. Returns the seconds that this took."""
+        started = time.monotonic()
+        os.write(self.file.fileno(), bytes(512))
+        os.fdatasync(self.file.fileno())
+        return time.monotonic() - started
+
+
 class Measured:
     """What probes of one kind of round saw, and the broker's memory meanwhile."""
 
-    def __init__(self, broker, probe):
-        self.broker, self.probe = broker, probe
-        self.latencies, self.resident = [], []
+    def __init__(self, broker, probe, floor):
+        self.broker, self.probe, self.floor = broker, probe, floor
+        self.latencies, self.floors, self.resident = [], [], []
 
     def add(self, seconds=math.inf, most=math.inf):
         """Probes for `seconds`, or `most` times. Returns how often."""
@@ -105,6 +125,9 @@ class Measured:
             self.probe.publish()
             took = time.monotonic() - started
             self.latencies.append(took * 1000)
+            bare = self.floor.sync()
+            self.floors.append(bare * 1000)
+            took += bare
             if count % SAMPLE_EVERY == 0:
                 self.resident.append(self.broker.resident_bytes())
             time.sleep(max(0, 1 / PROBES_A_SECOND - took))
@@ -114,9 +137,13 @@ class Measured:
     def p99(self):
         return hostile.percentile(self.latencies, 0.99)
 
+    def floor_p99(self):
+        return hostile.percentile(self.floors, 0.99)
 
-def measure(listener, options):
-    """One listener of a broker of its own. Returns a line of the table and what is over its bound."""
+
+def measure(listener, options, theirs):
+    """One listener of a broker of its own, attacked from the processors `theirs`. Returns a line of the
+    table and what is over its bound."""
     with Broker("--dev-tls") as broker:
         kafka_clients.create_topic(broker, "hostile")
         hostile.still_serves(broker, "hostile/before")
@@ -127,9 +154,10 @@ def measure(listener, options):
         probe = hostile.Probe(target)
         for _ in range(LOG_CACHE_MIB):
             probe.publish(bytes(900_000))
-        Measured(broker, probe).add(seconds=5)
-        quiet, loud = Measured(broker, probe), Measured(broker, probe)
-        attackers = Attackers(target, listener, options.attackers)
+        floor = Floor(broker.folder)
+        Measured(broker, probe, floor).add(seconds=5)
+        quiet, loud = Measured(broker, probe, floor), Measured(broker, probe, floor)
+        attackers = Attackers(target, listener, options.attackers, theirs)
         before = broker.resident_bytes()
         for _ in range(ROUNDS):
             attackers.start()
@@ -144,17 +172,19 @@ def measure(listener, options):
 
         half = len(loud.resident) // 2
         peak, ratio = mib(loud.resident), loud.p99() / quiet.p99()
+        floor_ratio = loud.floor_p99() / quiet.floor_p99()
         alive = broker.alive()
         if alive:
             hostile.still_serves(broker, "hostile/after")
         verdicts = {
             "died": not alive,
             f"more than {MEMORY_MIB} MiB": peak > MEMORY_MIB,
-            f"p99 more than {P99_RATIO} times its quiet value": ratio > P99_RATIO,
+            f"p99 more than {P99_RATIO} times its quiet value": ratio > P99_RATIO * max(1, floor_ratio),
         }
         line = (
             f"{listener:8} {sum(attackers.counts):11} {mib(loud.resident[:half]):+7.1f} MiB"
             f" {mib(loud.resident[half:]):+7.1f} MiB {quiet.p99():7.2f} ms {loud.p99():7.2f} ms {ratio:5.2f}"
+            f" {floor_ratio:10.2f}"
         )
         return line, [what for what, holds in verdicts.items() if holds]
 
@@ -166,10 +196,14 @@ def main():
     parser.add_argument("--attackers", type=int, default=2, help="processes, beside one that holds connections")
     options = parser.parse_args()
     failures = []
+    processors = sorted(os.sched_getaffinity(0))
+    theirs, ours = processors[-1:], processors[:-1] or processors
+    # The broker has it of this process.
+    os.sched_setaffinity(0, ours)
     print("memory: the most above what it was before, in the first and the second half of the attack")
-    print(f"{'listener':8} {'connections':>11} {'memory':>11} {'then':>11} {'quiet p99':>10} {'p99':>10} ratio")
+    print(f"{'listener':8} {'connections':>11} {'memory':>11} {'then':>11} {'quiet p99':>10} {'p99':>10} ratio bare disk's")
     for listener in options.listener or hostile.LISTENERS:
-        line, failed = measure(listener, options)
+        line, failed = measure(listener, options, theirs)
         failures += [f"{listener}: {what}" for what in failed]
         print(line, "; ".join(failed) or "ok", flush=True)
     for failure in failures:

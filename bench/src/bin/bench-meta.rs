@@ -14,7 +14,7 @@ use interflow_bench::fsync;
 use interflow_bench::kafka_server::Places;
 use interflow_bench::meta_load::{Cursor, Outcome, Until, run};
 use interflow_bench::meta_mixes::{Actor, MIXES, Mix};
-use interflow_bench::meta_setup::{Sizes, create_logs, load_topics};
+use interflow_bench::meta_setup::{Sizes, create_cluster, create_logs, load_topics};
 use interflow_bench::meta_stores::{Cluster, Kind, Opened, check_fdb};
 use interflow_bench::process::Usage;
 use interflow_bench::report::Report;
@@ -23,6 +23,8 @@ use interflow_bench::versions;
 use serde::{Deserialize, Serialize};
 
 const FLOOR: &str = "bare fdatasync loop";
+/// How long the floor is measured, each round.
+const FLOOR_TIME: Duration = Duration::from_secs(2);
 const RATE: &str = "transactions/s";
 /// What each mix runs for before it is measured.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -117,7 +119,7 @@ async fn main() -> anyhow::Result<()> {
                 report.add(&value.scenario, kind.name(), &value.metric, value.value);
             }
         }
-        let floor = fsync::measure(&places.scratch, 500)?;
+        let floor = fsync::measure(&places.scratch, FLOOR_TIME)?;
         for mix in options.mixes().filter(|mix| mix.is_write()) {
             let scenario = mix.name(&options.sizes);
             report.add(&scenario, FLOOR, "p50 ms", floor.ms(50.0));
@@ -166,6 +168,7 @@ fn in_own_process(kind: Kind) -> anyhow::Result<Vec<Value>> {
 async fn measure_store(options: &Options, kind: Kind, places: &Places) -> anyhow::Result<()> {
     let sizes = options.sizes;
     let opened = Opened::open(kind, places, &options.cluster).await?;
+    create_cluster(&opened.meta).await?;
     let logs = if options.mixes().any(|mix| mix == Mix::Rolls) {
         create_logs(&opened.meta, sizes.logs).await?
     } else {

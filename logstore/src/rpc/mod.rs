@@ -24,7 +24,7 @@ mod fuzz;
 mod server;
 mod wire;
 
-pub use client::{RemoteLogs, RemoteLogsError, RemoteLogsOptions};
+pub use client::{RemoteLogs, RemoteLogsError, RemoteLogsOptions, WrongNode};
 pub use fuzz::{fuzz_log_messages, log_message_seeds};
 use interflow_meta::grpc::Protocol;
 pub use server::{LogServer, LogServerOptions, serve_logs};

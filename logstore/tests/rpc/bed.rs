@@ -29,17 +29,23 @@ pub(crate) struct Node {
     pub(crate) logs: LogStore,
     pub(crate) meta: Meta,
     disk: FaultDisk,
-    incarnation: u64,
+    identity: Identity,
 }
 
 impl Node {
     pub(crate) async fn new() -> Self {
         let store = EmbeddedStore::in_memory(Env::default()).unwrap();
         let meta = Meta::new(Arc::new(store), Env::default(), "test");
-        Self::start(FaultDisk::new(), meta, 1).await
+        Self::start(FaultDisk::new(), meta, Identity { node: NODE, incarnation: 1 }).await
     }
 
-    async fn start(disk: FaultDisk, meta: Meta, incarnation: u64) -> Self {
+    /// Another node of the same metadata.
+    pub(crate) async fn beside(&self, node: NodeId) -> Self {
+        let identity = Identity { node, incarnation: 1 };
+        Self::start(FaultDisk::new(), self.meta.clone(), identity).await
+    }
+
+    async fn start(disk: FaultDisk, meta: Meta, identity: Identity) -> Self {
         let options = Options {
             extent_bytes: 32 << 20,
             chunk_bytes: 1 << 20,
@@ -51,27 +57,28 @@ impl Node {
             Arc::new(disk.folder("journal")),
             options,
             meta.clone(),
-            Identity { node: NODE, incarnation },
+            identity,
             LogConfig::default(),
             Arc::new(SystemClock::new()),
         )
         .await
         .unwrap();
-        Self { logs, meta, disk, incarnation }
+        Self { logs, meta, disk, identity }
     }
 
     /// Stops in order and starts as the next incarnation.
     pub(crate) async fn restart(self) -> Self {
         self.logs.shutdown().await;
-        let Self { logs, meta, disk, incarnation } = self;
+        let Self { logs, meta, disk, identity } = self;
         drop(logs);
-        Self::start(disk, meta, incarnation + 1).await
+        let incarnation = identity.incarnation + 1;
+        Self::start(disk, meta, Identity { incarnation, ..identity }).await
     }
 
     /// A new log.
     pub(crate) async fn log(&self) -> LogId {
         // Timestamps are small numbers here: nothing is old.
-        self.log_of(NODE, Policy { retention_ms: None, ..Policy::default() }).await
+        self.log_of(self.identity.node, Policy { retention_ms: None, ..Policy::default() }).await
     }
 
     /// A new log with its first segment on `node`.
@@ -88,7 +95,7 @@ impl Node {
                     base: 0,
                     leader_epoch: 0,
                     sequencer: node,
-                    incarnation: self.incarnation,
+                    incarnation: self.identity.incarnation,
                     replicas: vec![node],
                     token: 1,
                     opened_ms: 0,
@@ -123,7 +130,10 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) async fn new(logs: &LogStore, options: LogServerOptions) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), logs, options)
+    }
+
+    pub(crate) fn on(listener: TcpListener, logs: &LogStore, options: LogServerOptions) -> Self {
         let address = listener.local_addr().unwrap();
         let closing = CancellationToken::new();
         let (logs, ended) = (logs.clone(), closing.clone());

@@ -16,4 +16,5 @@ mod flow;
 #[path = "../../../meta/tests/remote_faults/proxy.rs"]
 #[allow(dead_code, reason = "not all of it is used here")]
 mod proxy;
+mod routing;
 mod suite;

@@ -81,8 +81,8 @@ impl DataPlane {
         self
     }
 
-    pub(super) fn log(&self) -> &dyn LogClient {
-        &*self.log
+    pub(super) fn log(&self) -> &Arc<dyn LogClient> {
+        &self.log
     }
 
     pub(super) fn topics(&self) -> &Topics {

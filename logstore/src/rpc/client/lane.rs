@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::Grpc;
 use super::queues::{QueueLimits, Queues};
+use super::{Grpc, WrongNode};
 use crate::rpc::wire;
-use crate::{Append, AppendError, AppendTicket};
+use crate::{Append, AppendError, AppendResult, AppendTicket};
 
 /// Late appends are looked for no more often.
 const MIN_LOOK: Duration = Duration::from_millis(20);
@@ -40,10 +40,11 @@ pub(super) struct Lane {
     changed: Notify,
     /// There is something that can be late.
     filled: Notify,
+    on_wrong_node: WrongNode,
 }
 
 impl Lane {
-    pub(super) fn new(limits: QueueLimits) -> Self {
+    pub(super) fn new(limits: QueueLimits, on_wrong_node: WrongNode) -> Self {
         Self {
             state: Mutex::new(State {
                 queues: Queues::new(limits),
@@ -53,6 +54,7 @@ impl Lane {
             }),
             changed: Notify::new(),
             filled: Notify::new(),
+            on_wrong_node,
         }
     }
 
@@ -159,12 +161,28 @@ impl Lane {
     }
 
     fn answered(&self, results: Vec<proto::Result>) -> Option<()> {
+        let results: Option<Vec<_>> =
+            results.into_iter().map(|message| Some((message.id, wire::result(message)?))).collect();
+        let results = results?;
+        self.tell_of_wrong_node(&results);
         let mut state = self.state.lock();
-        for message in results {
-            let id = message.id;
-            state.queues.answered(id, wire::result(message)?)?;
+        for (id, result) in results {
+            state.queues.answered(id, result)?;
         }
         Some(())
+    }
+
+    /// Before the appends are answered, so that what is appended after that goes elsewhere; outside
+    /// of the lock, for who is told has locks too.
+    fn tell_of_wrong_node(&self, results: &[(u64, AppendResult)]) {
+        let refused =
+            results.iter().filter(|(_, result)| *result == Err(AppendError::NotSequencer));
+        for (id, _) in refused {
+            let log = self.state.lock().queues.log_of(*id);
+            if let Some(log) = log {
+                self.on_wrong_node.tell(log);
+            }
+        }
     }
 
     /// Gives up appends that are late, until `closing`.

@@ -52,6 +52,32 @@ pub struct RemoteLogsOptions {
     pub max_queued_bytes: usize,
     /// … and of one log.
     pub max_log_queued_bytes: usize,
+    /// Told of a log each time that the node refuses an append to it as not its sequencer.
+    pub on_wrong_node: WrongNode,
+}
+
+/// Is told of logs that have moved. It must neither block nor wait.
+#[derive(Clone, Default)]
+pub struct WrongNode(Option<Arc<dyn Fn(LogId) + Send + Sync>>);
+
+impl WrongNode {
+    /// Calls `tell`.
+    pub fn new(tell: impl Fn(LogId) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(tell)))
+    }
+
+    /// The log has moved.
+    pub fn tell(&self, log: LogId) {
+        if let Some(tell) = &self.0 {
+            tell(log);
+        }
+    }
+}
+
+impl std::fmt::Debug for WrongNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("WrongNode").field(&self.0.is_some()).finish()
+    }
 }
 
 impl RemoteLogsOptions {
@@ -67,6 +93,7 @@ impl RemoteLogsOptions {
             patience: Duration::from_secs(5),
             max_queued_bytes: 128 << 20,
             max_log_queued_bytes: 32 << 20,
+            on_wrong_node: WrongNode::default(),
         }
     }
 }
@@ -116,7 +143,7 @@ impl RemoteLogs {
             stream: 0,
         };
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let lane = Arc::new(Lane::new(limits));
+        let lane = Arc::new(Lane::new(limits, options.on_wrong_node));
         tasks.spawn(Arc::clone(&lane).run(appends, hello, closing.clone()));
         tasks.spawn(Arc::clone(&lane).give_up_late(closing.clone()));
         let watching = Arc::new(Watching::default());

@@ -207,6 +207,11 @@ impl Queues {
         Some(put)
     }
 
+    /// The log of an append that was sent on this stream.
+    pub(super) fn log_of(&self, id: u64) -> Option<LogId> {
+        self.log_of.get(&id).copied()
+    }
+
     /// The server has answered. `None`: it answered what nobody asked, or not in a log's order.
     pub(super) fn answered(&mut self, id: u64, result: AppendResult) -> Option<()> {
         let log = self.log_of.remove(&id)?;

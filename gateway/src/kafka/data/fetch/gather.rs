@@ -7,6 +7,7 @@ use interflow_logstore::{Bounds, LogError, LogId, Read, ReadError};
 use kafka_protocol::ResponseError;
 use tokio::sync::Notify;
 
+use super::ahead::Ahead;
 use super::feed::Feed;
 use super::request::Wanted;
 use super::response::PartitionAnswer;
@@ -29,6 +30,8 @@ pub(super) struct Entry {
     is_full: bool,
     /// What the last response said: high watermark and log start.
     told: Option<(i64, i64)>,
+    /// A read that began before its turn.
+    ahead: Option<Ahead>,
 }
 
 /// The limits of one response, and what it holds so far.
@@ -38,6 +41,8 @@ pub(super) struct Gathering {
     pub(super) max_bytes: usize,
     /// Bytes of batches so far.
     pub(super) bytes: usize,
+    /// Bytes of batches that the last read brought.
+    pub(super) last_read: usize,
     /// A partition has an error, so there is nothing to wait for.
     pub(super) has_error: bool,
 }
@@ -52,6 +57,7 @@ impl Entry {
             seen: None,
             is_full: false,
             told: None,
+            ahead: None,
         }
     }
 
@@ -70,6 +76,7 @@ impl Entry {
         self.next = self.wanted.offset;
         self.seen = None;
         self.is_full = false;
+        self.ahead = None;
     }
 
     /// Ends a response that says what `answer` is: it is told from now on, and lets go of what
@@ -78,6 +85,7 @@ impl Entry {
         let has_error = self.answer.error_code != 0;
         self.told = (!has_error).then_some((self.answer.high_watermark, self.answer.log_start));
         self.answer = PartitionAnswer::default();
+        self.ahead = None;
     }
 
     /// Says something that the last response didn't.
@@ -127,13 +135,13 @@ impl Entry {
             return Ok(());
         }
         if u64::try_from(self.next).is_ok_and(|next| next >= bounds.committed) {
-            bounds = feed.ask(plane.log()).await.map_err(|error| self.of_log(&error))?;
+            bounds = feed.ask(plane.log().as_ref()).await.map_err(|error| self.of_log(&error))?;
         }
         self.see(bounds);
         if self.wanted.leader_epoch >= 0 && epoch(bounds) < self.wanted.leader_epoch {
             return Err(ResponseError::UnknownLeaderEpoch);
         }
-        let limit = if gathering.read_committed { bounds.stable } else { bounds.committed };
+        let limit = gathering.limit(bounds);
         let from = u64::try_from(self.next).map_err(|_| ResponseError::OffsetOutOfRange)?;
         if from < bounds.start || from > bounds.committed {
             return Err(ResponseError::OffsetOutOfRange);
@@ -160,14 +168,15 @@ impl Entry {
             self.is_full = true;
             return Ok(from);
         }
-        let read = Read {
-            log,
-            offset: from,
-            max_bytes: room.max(1),
-            stable_only: gathering.read_committed,
-            filter: None,
+        let begun = match self.ahead.take() {
+            Some(ahead) => ahead.take(from, room).await,
+            None => None,
         };
-        let outcome = plane.log().read(read).await.map_err(|error| self.of_read(&error))?;
+        let (outcome, room) = match begun {
+            Some(begun) => begun,
+            None => (plane.log().read(gathering.read(log, from, room)).await, room),
+        };
+        let outcome = outcome.map_err(|error| self.of_read(&error))?;
         self.see_outcome(outcome.bounds);
         let mut read_bytes = 0;
         for batch in outcome.batches {
@@ -179,15 +188,29 @@ impl Entry {
             read_bytes += batch.bytes.len();
             self.push(batch.bytes, gathering);
         }
+        gathering.last_read = read_bytes;
         if read_bytes == 0 && outcome.next_offset > from {
             self.push(gap(from, outcome.next_offset, outcome.bounds.leader_epoch), gathering);
         }
-        let Bounds { stable, committed, .. } = outcome.bounds;
-        let end = if gathering.read_committed { stable } else { committed };
+        let end = gathering.limit(outcome.bounds);
         // A read that came to most of the room and left something has left what fits no more.
         let is_most = read_bytes > room / 2 && outcome.next_offset < end;
         self.is_full = is_most || outcome.next_offset <= from;
         Ok(outcome.next_offset)
+    }
+
+    /// Begins to read before its turn, with all the room that it may take.
+    pub(super) async fn read_ahead(&mut self, plane: &DataPlane, gathering: &Gathering) {
+        if self.ahead.is_some() || self.seen.is_some() {
+            return;
+        }
+        // What is wrong is told in its turn.
+        let Ok((feed, bounds)) = self.follow(plane).await else { return };
+        let Ok(from) = u64::try_from(self.next) else { return };
+        if from >= bounds.start && from < gathering.limit(bounds) {
+            let read = gathering.read(feed.log(), from, self.wanted.max_bytes);
+            self.ahead = Some(Ahead::begin(plane, read));
+        }
     }
 
     fn push(&mut self, batch: Bytes, gathering: &mut Gathering) {
@@ -251,8 +274,18 @@ impl Entry {
 }
 
 impl Gathering {
-    fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         self.max_bytes.saturating_sub(self.bytes)
+    }
+
+    /// Up to where this response reads.
+    fn limit(&self, bounds: Bounds) -> u64 {
+        if self.read_committed { bounds.stable } else { bounds.committed }
+    }
+
+    fn read(&self, log: LogId, offset: u64, room: usize) -> Read {
+        let stable_only = self.read_committed;
+        Read { log, offset, max_bytes: room.max(1), stable_only, filter: None }
     }
 }
 

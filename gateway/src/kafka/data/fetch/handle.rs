@@ -6,6 +6,7 @@ use kafka_protocol::messages::ApiKey;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::ahead::read_ahead;
 use super::gather::{Entry, Gathering};
 use super::request::{FetchRequest, read};
 use super::response::{Answered, encode, encode_error};
@@ -59,6 +60,7 @@ impl DataPlane {
             read_committed: request.read_committed,
             max_bytes: request.max_bytes.min(self.limits().fetch_max_bytes),
             bytes: 0,
+            last_read: 0,
             has_error: false,
         };
         let min_bytes = request.min_bytes.min(gathering.max_bytes);
@@ -69,6 +71,7 @@ impl DataPlane {
             let begin = session.begin.checked_rem(count).unwrap_or(0);
             let mut last_with_data = None;
             for at in (begin..count).chain(0..begin) {
+                read_ahead(self, &gathering, &mut session.entries, at).await;
                 let Some(entry) = session.entries.get_mut(at) else { continue };
                 let before = gathering.bytes;
                 entry.gather(self, &mut gathering).await;

@@ -6,6 +6,7 @@
 //!                                         └── Feeds: news of a log, no polling ◄┘
 //! ```
 
+mod ahead;
 mod feed;
 mod gather;
 mod handle;

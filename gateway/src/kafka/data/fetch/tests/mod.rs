@@ -152,6 +152,41 @@ async fn every_version_is_read_and_answered() {
     }
 }
 
+/// Large reads begin before their turn: the response is as if they didn't, and none is made twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn k8_large_reads_ahead_keep_to_the_limits() {
+    const LOGS: u64 = 12;
+    let logs = FakeLogs::new(1..=LOGS);
+    let ids: Vec<u64> = (1..=LOGS).collect();
+    let plane = plane(&logs, [topic("t", &ids, &[])]);
+    let values: Vec<String> = (0..4).map(|n| n.to_string().repeat(200_000)).collect();
+    for log in 1..=LOGS {
+        for value in &values {
+            append(&logs, log, &[value]).await;
+        }
+    }
+    // Two batches of a partition fit, and seven partitions.
+    for offset in [0, 1] {
+        let from: Vec<(i32, i64)> = (0..LOGS as i32).map(|partition| (partition, offset)).collect();
+        let mut wanted = request(12, &[("t", &from)]).with_max_bytes(7 * 401_000);
+        for partition in &mut wanted.topics[0].partitions {
+            partition.partition_max_bytes = 401_000;
+        }
+        let before = logs.reads.load(Ordering::Relaxed);
+        let response = fetch(&plane, 12, &wanted).await;
+        for (partition, data) in partitions(&response) {
+            assert_eq!(error(data), None);
+            let got: Vec<Bytes> = batches(data);
+            assert_eq!(got.len(), if partition < 7 { 2 } else { 0 }, "partition {partition}");
+            for (n, batch) in (offset..).zip(&got) {
+                assert_eq!(BatchHeader::parse(batch).unwrap().base_offset, n);
+            }
+        }
+        let reads = logs.reads.load(Ordering::Relaxed) - before;
+        assert!(reads <= LOGS as usize, "{reads} reads");
+    }
+}
+
 #[tokio::test]
 async fn k5_batches_come_back_as_they_were_sent_but_for_offset_and_epoch() {
     let logs = FakeLogs::new([1]);
