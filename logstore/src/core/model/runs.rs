@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use stateright::{Checker, Expectation, HasDiscoveries, Model};
+use stateright::{Checker, Expectation, HasDiscoveries, Model, Property};
 
-use super::{Config, Protocol, Value};
+use super::{Config, Protocol, Value, World};
 use crate::core::rules::Broken;
 
 /// One value of each of two producers, three replicas, one send.
@@ -56,36 +56,76 @@ fn reach(config: Config, seed: u64) {
     const WAYS: usize = 4_000;
     let begin = Instant::now();
     let bounds = format!("{config:?}");
-    let model = Protocol { config };
-    let properties = model.properties();
-    let mut rng = StdRng::seed_from_u64(seed);
-    let (mut steps, mut ways, mut reached) = (0, 0, BTreeSet::new());
-    let due = properties.iter().filter(|p| p.expectation == Expectation::Sometimes).count();
-    while reached.len() < due && ways < WAYS {
-        ways += 1;
-        let mut state = model.first();
+    let mut ways = Ways::new(config, seed);
+    while ways.taken < WAYS && !ways.missing().is_empty() {
+        ways.take(usize::MAX);
+    }
+    println!(
+        "{} steps on {} random ways in {:?}: {bounds}",
+        ways.steps,
+        ways.taken,
+        begin.elapsed()
+    );
+    assert_eq!(ways.missing(), Vec::<&str>::new(), "not reached");
+}
+
+/// Random ways from the first state to where nothing can happen any more.
+struct Ways {
+    model: Protocol,
+    properties: Vec<Property<Protocol>>,
+    seed: u64,
+    rng: StdRng,
+    taken: usize,
+    steps: usize,
+    reached: BTreeSet<&'static str>,
+}
+
+impl Ways {
+    fn new(config: Config, seed: u64) -> Self {
+        let model = Protocol { config };
+        let properties = model.properties();
+        let rng = StdRng::seed_from_u64(seed);
+        Self { model, properties, seed, rng, taken: 0, steps: 0, reached: BTreeSet::new() }
+    }
+
+    /// Takes one of at most `most` steps, and checks every invariant after each.
+    fn take(&mut self, most: usize) {
+        self.taken += 1;
+        let end = self.steps.saturating_add(most);
+        let mut state = self.model.first();
         let mut actions = Vec::new();
-        model.actions(&state, &mut actions);
-        while !actions.is_empty() {
-            let action = actions.swap_remove(rng.random_range(0..actions.len()));
-            let Some(next) = model.next_state(&state, action) else { continue };
-            (state, steps) = (next, steps + 1);
-            for property in &properties {
-                let is_so = (property.condition)(&model, &state);
-                match property.expectation {
-                    Expectation::Sometimes if is_so => drop(reached.insert(property.name)),
-                    Expectation::Sometimes => {}
-                    _ => assert!(is_so, "{}: seed {seed}, way {ways}: {state:?}", property.name),
-                }
-            }
+        self.model.actions(&state, &mut actions);
+        while !actions.is_empty() && self.steps < end {
+            let action = actions.swap_remove(self.rng.random_range(0..actions.len()));
+            let Some(next) = self.model.next_state(&state, action) else { continue };
+            state = next;
+            self.steps += 1;
+            self.look_at(&state);
             actions.clear();
-            model.actions(&state, &mut actions);
+            self.model.actions(&state, &mut actions);
         }
     }
-    println!("{steps} steps on {ways} random ways in {:?}: {bounds}", begin.elapsed());
-    let missing = properties.iter().filter(|p| p.expectation == Expectation::Sometimes);
-    let missing: Vec<_> = missing.map(|p| p.name).filter(|name| !reached.contains(name)).collect();
-    assert!(missing.is_empty(), "not reached: {missing:?}");
+
+    fn look_at(&mut self, state: &World) {
+        for property in &self.properties {
+            let is_so = (property.condition)(&self.model, state);
+            match property.expectation {
+                Expectation::Sometimes if is_so => drop(self.reached.insert(property.name)),
+                Expectation::Sometimes => {}
+                _ => assert!(
+                    is_so,
+                    "{}: seed {}, way {}: {state:?}",
+                    property.name, self.seed, self.taken
+                ),
+            }
+        }
+    }
+
+    /// What must be reachable and wasn't reached.
+    fn missing(&self) -> Vec<&'static str> {
+        let due = self.properties.iter().filter(|p| p.expectation == Expectation::Sometimes);
+        due.map(|p| p.name).filter(|name| !self.reached.contains(name)).collect()
+    }
 }
 
 /// Searches until an invariant fails, and says which.
@@ -153,6 +193,49 @@ fn model_holds() {
 #[test]
 fn model_reaches_planned_closes() {
     reach(planned(), 2);
+}
+
+#[test]
+fn model_reaches_lost_races_and_lost_writes() {
+    reach(whole(), 3);
+}
+
+#[test]
+fn model_reaches_short_closes() {
+    reach(short(), 4);
+}
+
+/// More of everything than can be searched: two producers with two values each, four recoveries,
+/// three crashes, planned closes, no patience, unknown commits.
+fn large() -> Config {
+    Config {
+        values: vec![(1, 0), (1, 1), (2, 0), (2, 1)],
+        sends: 3,
+        recoveries: 4,
+        crashes: 3,
+        unknowns: 3,
+        plans: 2,
+        ticks: true,
+        tells_committed: true,
+        ..SMALL
+    }
+}
+
+/// `MODEL_SEEDS` ways, from seed `MODEL_SEED` on: each is the same for the same seed.
+#[test]
+fn model_holds_on_long_random_ways() {
+    // Messages that come again and again have no end.
+    const MOST: usize = 500;
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = number("MODEL_SEED").unwrap_or(0);
+    let (mut steps, mut reached) = (0, BTreeSet::new());
+    for seed in first..first + number("MODEL_SEEDS").unwrap_or(1_000) {
+        let mut ways = Ways::new(large(), seed);
+        ways.take(MOST);
+        steps += ways.steps;
+        reached.extend(ways.reached);
+    }
+    println!("{steps} steps; reached: {reached:?}");
 }
 
 /// One node that loses what a tail was shown.
