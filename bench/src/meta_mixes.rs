@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{bail, ensure};
 use interflow_meta::groups::CommittedOffset;
-use interflow_meta::levels::Levels;
 use interflow_meta::logs::{Closing, Opening};
-use interflow_meta::nodes::{Node, NodeState};
 use interflow_meta::retained::{self, MatchQuery};
 use interflow_meta::{
     DEFAULT_TENANT, Epoch, LogId, Meta, MetaError, NodeId, Transaction, groups, logs, nodes,
 };
 
 use crate::meta_load::scattered;
-use crate::meta_setup::{BARE_PREFIX, BATCH_TOPICS, Sizes, filter, message, retain_all, topic};
+use crate::meta_setup::{
+    BARE_PREFIX, BATCH_TOPICS, FIRST_LIFE, Sizes, filter, message, node_id, retain_all, topic,
+};
 
 /// Bare commits draw their keys from this many, three each.
 const BARE_KEYS: u64 = 1_000_000;
@@ -35,7 +35,7 @@ pub enum Mix {
     /// A log's segment closes, and the next one opens.
     Rolls,
     /// A node begins a new life. What nodes write today: they have no leases yet.
-    Registrations,
+    Leases,
     /// A retained message is replaced.
     Update,
     /// Many are, in one transaction after the other, as a gateway does.
@@ -53,7 +53,7 @@ pub const MIXES: [Mix; 9] = [
     Mix::Bare,
     Mix::Offsets,
     Mix::Rolls,
-    Mix::Registrations,
+    Mix::Leases,
     Mix::Update,
     Mix::UpdateBatch,
     Mix::Narrow,
@@ -72,7 +72,7 @@ impl Mix {
                 sizes.groups, sizes.partitions
             ),
             Self::Rolls => format!("segment rolls, {} logs", sizes.logs),
-            Self::Registrations => format!("node registrations, {} nodes", sizes.nodes),
+            Self::Leases => format!("lease bumps, {} nodes", sizes.nodes),
             Self::Update => format!("retained updates, {topics} topics"),
             Self::UpdateBatch => {
                 format!("retained updates, {topics} topics, {BATCH_TOPICS} each, one writer")
@@ -90,7 +90,7 @@ impl Mix {
 
     /// It needs the retained topics.
     pub fn is_of_retained(self) -> bool {
-        !matches!(self, Self::Bare | Self::Offsets | Self::Rolls | Self::Registrations)
+        !matches!(self, Self::Bare | Self::Offsets | Self::Rolls | Self::Leases)
     }
 
     /// How many things it goes round.
@@ -99,7 +99,7 @@ impl Mix {
             Self::Bare => BARE_KEYS,
             Self::Offsets => sizes.groups,
             Self::Rolls => sizes.logs,
-            Self::Registrations => sizes.nodes,
+            Self::Leases => sizes.nodes,
             Self::UpdateBatch => sizes.retained_topics / BATCH_TOPICS,
             Self::Update | Self::Narrow | Self::Middle | Self::Front => sizes.retained_topics,
         }
@@ -142,7 +142,7 @@ impl Actor {
             Mix::Bare => self.bare().await,
             Mix::Offsets => self.commit_offsets(thing, pass).await,
             Mix::Rolls => self.roll(thing, pass).await,
-            Mix::Registrations => self.register(thing, pass).await,
+            Mix::Leases => self.bump_lease(thing).await,
             Mix::Update => self.update(thing..thing + 1, 1, pass).await,
             Mix::UpdateBatch => {
                 self.update(thing * BATCH_TOPICS..(thing + 1) * BATCH_TOPICS, 2, pass).await
@@ -215,21 +215,13 @@ impl Actor {
         Ok(1)
     }
 
-    async fn register(&self, node: u64, pass: u64) -> anyhow::Result<u64> {
-        let id = NodeId(u32::try_from(node)?);
-        let node = &Node {
-            state: NodeState::ReadWrite,
-            address: format!("node-{node}.example:9000"),
-            rack: format!("rack-{}", node % 3),
-            started_ms: 1,
-            levels: Levels::SUPPORTED,
-            ..Node::default()
-        };
-        let node = self
+    async fn bump_lease(&self, node: u64) -> anyhow::Result<u64> {
+        let id = node_id(node)?;
+        let lease = self
             .meta
-            .transact(|tx| async { nodes::register(&self.counted(tx), id, node).await })
+            .transact(|tx| async { nodes::bump_lease(&self.counted(tx), id, FIRST_LIFE).await })
             .await?;
-        ensure!(node.incarnation > pass, "a life of {id:?} has an earlier number");
+        ensure!(lease.is_some(), "the life of {id:?} is over");
         Ok(1)
     }
 

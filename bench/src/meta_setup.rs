@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anyhow::ensure;
 use bytes::Bytes;
 use clap::Args;
 use interflow_meta::cluster;
 use interflow_meta::levels::Levels;
 use interflow_meta::logs::{Opening, Policy};
+use interflow_meta::nodes::{self, Node, NodeState};
 use interflow_meta::retained::{self, Change, RetainedMessage, RetainedVersion};
 use interflow_meta::topics::{self, MAX_PARTITIONS, NewLogs, NewTopic};
 use interflow_meta::{
@@ -46,7 +48,7 @@ pub struct Sizes {
     /// Logs whose segments roll
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub logs: u64,
-    /// Nodes that register
+    /// Nodes that hold leases
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     pub nodes: u64,
     /// Retained topics; a multiple of 10,000
@@ -144,13 +146,37 @@ pub async fn create_logs(meta: &Meta, count: u64) -> anyhow::Result<Vec<LogId>> 
     Ok(logs)
 }
 
-/// Makes the metadata a cluster's, which nodes join.
-pub async fn create_cluster(meta: &Meta) -> anyhow::Result<()> {
-    let id = Uuid::from_u128(1);
+/// The incarnation of nodes that are registered for the first time.
+pub const FIRST_LIFE: u64 = 1;
+
+/// The id of a node.
+///
+/// # Errors
+/// There can't be so many.
+pub fn node_id(node: u64) -> anyhow::Result<NodeId> {
+    Ok(NodeId(u32::try_from(node)?))
+}
+
+/// Makes the metadata a cluster's, and registers its nodes.
+pub async fn create_nodes(meta: &Meta, count: u64) -> anyhow::Result<()> {
+    let cluster = Uuid::from_u128(1);
     meta.transact(|tx| async move {
-        cluster::join_or_create(&tx, id, 1, Levels::SUPPORTED).await.map(drop)
+        cluster::join_or_create(&tx, cluster, 1, Levels::SUPPORTED).await.map(drop)
     })
     .await?;
+    for node in 0..count {
+        let id = node_id(node)?;
+        let registered = &Node {
+            state: NodeState::ReadWrite,
+            address: format!("node-{node}.example:9000"),
+            rack: format!("rack-{}", node % 3),
+            started_ms: 1,
+            levels: Levels::SUPPORTED,
+            ..Node::default()
+        };
+        let life = meta.transact(|tx| async move { nodes::register(&tx, id, registered).await });
+        ensure!(life.await?.incarnation == FIRST_LIFE, "{id:?} had a life before");
+    }
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use interflow_bench::fsync;
 use interflow_bench::kafka_server::Places;
 use interflow_bench::meta_load::{Cursor, Outcome, Until, run};
 use interflow_bench::meta_mixes::{Actor, MIXES, Mix};
-use interflow_bench::meta_setup::{Sizes, create_cluster, create_logs, load_topics};
+use interflow_bench::meta_setup::{Sizes, create_logs, create_nodes, load_topics};
 use interflow_bench::meta_stores::{Cluster, Kind, Opened, check_fdb};
 use interflow_bench::process::Usage;
 use interflow_bench::report::Report;
@@ -168,7 +168,7 @@ fn in_own_process(kind: Kind) -> anyhow::Result<Vec<Value>> {
 async fn measure_store(options: &Options, kind: Kind, places: &Places) -> anyhow::Result<()> {
     let sizes = options.sizes;
     let opened = Opened::open(kind, places, &options.cluster).await?;
-    create_cluster(&opened.meta).await?;
+    create_nodes(&opened.meta, sizes.nodes).await?;
     let logs = if options.mixes().any(|mix| mix == Mix::Rolls) {
         create_logs(&opened.meta, sizes.logs).await?
     } else {

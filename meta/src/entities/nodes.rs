@@ -64,6 +64,9 @@ pub struct Node {
     pub disk: Option<Uuid>,
     /// The feature levels that it can work with.
     pub levels: Levels,
+    /// Rises as long as the node lives: who sees it stand still for the time of a lease, by its own
+    /// clock, takes the node for dead.
+    pub lease: u64,
 }
 
 impl Node {
@@ -77,6 +80,7 @@ impl Node {
             disk: self.disk.map_or_else(Bytes::new, |id| Bytes::copy_from_slice(id.as_bytes())),
             min_level: self.levels.min(),
             max_level: self.levels.max(),
+            lease: self.lease,
         })
     }
 
@@ -94,6 +98,7 @@ impl Node {
                 (min, max) => Levels::new(min, max)
                     .ok_or_else(|| corrupt("node", "its feature levels are no range"))?,
             },
+            lease: message.lease,
         })
     }
 }
@@ -109,22 +114,42 @@ fn key(tx: &Transaction, id: NodeId) -> Vec<u8> {
     tx.root().pack(&("node", id.0))
 }
 
-/// Begins a new life of node `id`: the incarnation of `node` is the next one, whatever it says.
-/// An attempt that runs twice skips a number; none is given twice.
+/// Begins a new life of node `id`: the incarnation of `node` is the next one, and its lease has
+/// risen, whatever it says. An attempt that runs twice skips a number; none is given twice.
 ///
 /// # Errors
 /// [`ClusterError::NewerLevel`], [`ClusterError::OlderLevel`] if the level in use is none of the
 /// node's; [`ClusterError::NoCluster`]; meta's own.
 pub async fn register(tx: &Transaction, id: NodeId, node: &Node) -> Result<Node, ClusterError> {
     cluster::get(tx).await?.ok_or(ClusterError::NoCluster)?.check(node.levels)?;
-    let before = get(tx, id).await?.map_or(0, |node| node.incarnation);
-    let incarnation = before.checked_add(1);
+    let before = get(tx, id).await?.unwrap_or_default();
+    let incarnation = before.incarnation.checked_add(1);
     let node = Node {
         incarnation: incarnation.ok_or_else(|| corrupt("node", "its incarnations are used up"))?,
+        lease: before.lease.wrapping_add(1),
         ..node.clone()
     };
     tx.set(key(tx, id), node.encode())?;
     Ok(node)
+}
+
+/// Says that life `incarnation` of node `id` goes on; returns the lease's new number. `None` when that
+/// life is over: another has begun, or the node is gone.
+///
+/// # Errors
+/// Meta's own.
+pub async fn bump_lease(
+    tx: &Transaction,
+    id: NodeId,
+    incarnation: u64,
+) -> Result<Option<u64>, MetaError> {
+    let Some(mut node) = get(tx, id).await? else { return Ok(None) };
+    if node.incarnation != incarnation || node.state == NodeState::Gone {
+        return Ok(None);
+    }
+    node.lease = node.lease.wrapping_add(1);
+    tx.set(key(tx, id), node.encode())?;
+    Ok(Some(node.lease))
 }
 
 /// The node `id`.
@@ -223,6 +248,51 @@ mod tests {
         assert!(set_state(&tx, NodeId(7), NodeState::ReadOnly).await.unwrap());
     }
 
+    #[tokio::test]
+    async fn a_lease_rises_while_its_life_goes_on() {
+        let bed = TestBed::new();
+        let (tx, id) = (bed.meta.begin(), NodeId(7));
+        assert_eq!(bump_lease(&tx, id, 1).await.unwrap(), None);
+        cluster::join_or_create(&tx, Uuid::nil(), 0, Levels::SUPPORTED).await.unwrap();
+        let first = register(&tx, id, &Node::default()).await.unwrap();
+        let mut last = first.lease;
+        for _ in 0..3 {
+            let lease = bump_lease(&tx, id, first.incarnation).await.unwrap().unwrap();
+            assert!(lease > last);
+            last = lease;
+        }
+        // Nothing else of the node changes.
+        assert_eq!(get(&tx, id).await.unwrap(), Some(Node { lease: last, ..first.clone() }));
+        // The next life has risen above the last, which can't go on.
+        let next = register(&tx, id, &Node::default()).await.unwrap();
+        assert!(next.lease > last);
+        assert_eq!(bump_lease(&tx, id, first.incarnation).await.unwrap(), None);
+        assert!(bump_lease(&tx, id, next.incarnation).await.unwrap().is_some());
+        assert!(set_state(&tx, id, NodeState::Gone).await.unwrap());
+        assert_eq!(bump_lease(&tx, id, next.incarnation).await.unwrap(), None);
+    }
+
+    /// A bump and the transaction of one who takes the node for dead: one of them wins.
+    #[tokio::test]
+    async fn a_late_bump_is_in_conflict_with_who_saw_no_bump() {
+        let bed = TestBed::new();
+        let id = NodeId(7);
+        let node = bed
+            .meta
+            .transact(|tx| async move {
+                cluster::join_or_create(&tx, Uuid::nil(), 0, Levels::SUPPORTED).await?;
+                register(&tx, id, &Node::default()).await
+            })
+            .await
+            .unwrap();
+        let (bump, takeover) = (bed.meta.begin(), bed.meta.begin());
+        assert_eq!(get(&takeover, id).await.unwrap().unwrap().lease, node.lease);
+        takeover.set(b"taken".to_vec(), Bytes::new()).unwrap();
+        bump_lease(&bump, id, node.incarnation).await.unwrap().unwrap();
+        bump.commit().await.unwrap();
+        assert!(takeover.commit().await.is_err());
+    }
+
     /// A value as it was written before nodes said which feature levels they work with.
     #[test]
     fn a_node_that_does_not_say_works_with_the_first_level() {
@@ -236,6 +306,7 @@ mod tests {
             started_ms: 7,
             disk: Some(Uuid::from_bytes([b'A'; 16])),
             levels: Levels::new(1, 1).unwrap(),
+            lease: 0,
         };
         assert_eq!(node, expected);
     }
@@ -254,12 +325,12 @@ mod tests {
         fn a_node_comes_back_as_it_was(
             incarnation: u64, state in 0_u32..5, address in ".{0,9}", rack in ".{0,9}",
             started_ms: i64, disk in proptest::option::of(0..u128::MAX),
-            min_level in 1..u32::MAX, more: u32,
+            min_level in 1..u32::MAX, more: u32, lease: u64,
         ) {
             let state = NodeState::from_code(state).unwrap();
             let disk = disk.map(Uuid::from_u128);
             let levels = Levels::new(min_level, min_level.saturating_add(more)).unwrap();
-            let node = Node { incarnation, state, address, rack, started_ms, disk, levels };
+            let node = Node { incarnation, state, address, rack, started_ms, disk, levels, lease };
             prop_assert_eq!(Node::decode(node.encode()).unwrap(), node);
         }
     }
