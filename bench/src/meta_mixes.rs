@@ -34,7 +34,7 @@ pub enum Mix {
     Offsets,
     /// A log's segment closes, and the next one opens.
     Rolls,
-    /// A node begins a new life. What nodes write today: they have no leases yet.
+    /// A node says that its life goes on.
     Leases,
     /// A retained message is replaced.
     Update,
