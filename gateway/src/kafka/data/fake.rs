@@ -51,6 +51,8 @@ pub(crate) struct FakeLogs {
     is_mute: Mutex<bool>,
     /// Reads so far.
     pub(crate) reads: AtomicUsize,
+    /// Reads of these logs wait until all of them are being read.
+    pub(crate) together: Mutex<Option<(Vec<LogId>, Arc<tokio::sync::Barrier>)>>,
 }
 
 impl FakeLogs {
@@ -214,6 +216,13 @@ impl LogClient for FakeLogs {
 
     async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
+        let barrier = match &*self.together.lock() {
+            Some((logs, barrier)) if logs.contains(&read.log) => Some(barrier.clone()),
+            _ => None,
+        };
+        if let Some(barrier) = barrier {
+            barrier.wait().await;
+        }
         self.with(read.log, |log| {
             if read.offset < log.start || read.offset > log.committed {
                 let (start, committed) = (log.start, log.committed);

@@ -152,8 +152,9 @@ async fn every_version_is_read_and_answered() {
     }
 }
 
-/// Large reads begin before their turn: the response is as if they didn't, and none is made twice.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+/// Large reads begin before their turn, two at a time: the response is as if they didn't, and none is
+/// made twice.
+#[tokio::test(start_paused = true)]
 async fn k8_large_reads_ahead_keep_to_the_limits() {
     const LOGS: u64 = 12;
     let logs = FakeLogs::new(1..=LOGS);
@@ -165,6 +166,8 @@ async fn k8_large_reads_ahead_keep_to_the_limits() {
             append(&logs, log, &[value]).await;
         }
     }
+    let both = Arc::new(tokio::sync::Barrier::new(2));
+    *logs.together.lock() = Some((vec![LogId(3), LogId(4)], both));
     // Two batches of a partition fit, and seven partitions.
     for offset in [0, 1] {
         let from: Vec<(i32, i64)> = (0..LOGS as i32).map(|partition| (partition, offset)).collect();
@@ -173,7 +176,8 @@ async fn k8_large_reads_ahead_keep_to_the_limits() {
             partition.partition_max_bytes = 401_000;
         }
         let before = logs.reads.load(Ordering::Relaxed);
-        let response = fetch(&plane, 12, &wanted).await;
+        let fetched = tokio::time::timeout(Duration::from_secs(1), fetch(&plane, 12, &wanted));
+        let response = fetched.await.expect("two reads at a time");
         for (partition, data) in partitions(&response) {
             assert_eq!(error(data), None);
             let got: Vec<Bytes> = batches(data);
