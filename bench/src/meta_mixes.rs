@@ -196,6 +196,7 @@ impl Actor {
             closed_ms: 1,
             max_timestamp_ms: Some(1),
             bytes: 1 << 30,
+            is_short: false,
         };
         let opening = &Opening {
             base: end,

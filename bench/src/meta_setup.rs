@@ -127,6 +127,7 @@ pub async fn create_logs(meta: &Meta, count: u64) -> anyhow::Result<Vec<LogId>> 
             logs: NewLogs {
                 durability: Durability::Durable,
                 policy: Policy::default(),
+                replication_factor: 1,
                 opening: Opening {
                     base: 0,
                     leader_epoch: 0,

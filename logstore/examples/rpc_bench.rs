@@ -81,6 +81,7 @@ async fn open(args: &Args) -> Result<(LogStore, Vec<LogId>), Failure> {
         logs: NewLogs {
             durability: Durability::Durable,
             policy: Policy::default(),
+            replication_factor: 1,
             opening: Opening {
                 base: 0,
                 leader_epoch: 0,

@@ -192,6 +192,7 @@ impl Topics {
             logs: topics::NewLogs {
                 durability: config.durability,
                 policy: config.policy(),
+                replication_factor: 1,
                 opening: Opening {
                     base: 0,
                     leader_epoch: 0,

@@ -96,6 +96,7 @@ impl Registry for Meta {
             closed_ms: roll.now_ms,
             max_timestamp_ms: roll.max_timestamp,
             bytes: roll.closed.bytes,
+            is_short: false,
         };
         let opening = Opening {
             base: roll.open.base,

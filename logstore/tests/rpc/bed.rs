@@ -91,6 +91,7 @@ impl Node {
             logs: NewLogs {
                 durability: Durability::Durable,
                 policy,
+                replication_factor: 1,
                 opening: Opening {
                     base: 0,
                     leader_epoch: 0,

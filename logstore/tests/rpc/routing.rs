@@ -103,6 +103,7 @@ async fn give(meta: &Meta, log: LogId, to: NodeId) {
             closed_ms: 0,
             max_timestamp_ms: None,
             bytes: 0,
+            is_short: false,
         };
         let opening = Opening {
             base: 0,

@@ -398,7 +398,7 @@ impl World {
             id: Uuid::from_u128(u128::from(n) + 1),
             partitions: 1,
             config: Default::default(),
-            logs: NewLogs { durability, policy, opening },
+            logs: NewLogs { durability, policy, replication_factor: 1, opening },
         };
         let new = &new;
         let topic = self

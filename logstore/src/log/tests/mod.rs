@@ -165,6 +165,7 @@ impl Node {
             logs: NewLogs {
                 durability,
                 policy,
+                replication_factor: 1,
                 opening: Opening {
                     base: 0,
                     leader_epoch: 0,

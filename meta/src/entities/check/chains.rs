@@ -84,6 +84,7 @@ mod tests {
             topic: "t".to_owned(),
             topic_id: Uuid::nil(),
             partition: 0,
+            replication_factor: 1,
         }
     }
 

@@ -48,6 +48,7 @@ async fn healthy() -> Meta {
         logs: NewLogs {
             durability: Durability::Durable,
             policy: Policy::default(),
+            replication_factor: 1,
             opening: opening(0),
         },
     };
@@ -59,6 +60,7 @@ async fn healthy() -> Meta {
             closed_ms: 2,
             max_timestamp_ms: None,
             bytes: 1,
+            is_short: false,
         };
         logs::close_and_open(&tx, LogId(0), &closing, &opening(end)).await.unwrap();
     }

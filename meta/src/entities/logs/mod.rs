@@ -59,6 +59,8 @@ pub struct Closing {
     pub max_timestamp_ms: Option<i64>,
     /// Bytes of its batches.
     pub bytes: u64,
+    /// Fewer replicas than a quorum hold all of it.
+    pub is_short: bool,
 }
 
 /// The segment to be opened next; its epoch is the next number.

@@ -27,6 +27,7 @@ fn closing(epoch: u32, end: Offset) -> Closing {
         closed_ms: 20,
         max_timestamp_ms: Some(15),
         bytes: 100,
+        is_short: false,
     }
 }
 
@@ -40,6 +41,7 @@ fn head() -> LogHead {
         topic: "t".to_owned(),
         topic_id: Uuid::nil(),
         partition: 0,
+        replication_factor: 1,
     }
 }
 
@@ -207,6 +209,7 @@ proptest! {
             topic,
             topic_id: Uuid::from_u128(opened_ms.unsigned_abs().into()),
             partition: small[3],
+            replication_factor: small[0].max(1),
         };
         prop_assert_eq!(LogHead::decode(head.encode()).unwrap(), head);
     }
@@ -226,6 +229,7 @@ proptest! {
             token: numbers[2],
             max_timestamp_ms: max,
             bytes: numbers[3],
+            is_short: numbers[3] % 2 == 1,
         };
         prop_assert_eq!(ClosedSegment::decode(segment.base, segment.encode()).unwrap(), segment);
     }

@@ -84,6 +84,7 @@ impl OpenSegment {
             token: self.token,
             max_timestamp_ms: closing.max_timestamp_ms,
             bytes: closing.bytes,
+            is_short: closing.is_short,
         }
     }
 }
@@ -111,6 +112,8 @@ pub struct ClosedSegment {
     pub max_timestamp_ms: Option<i64>,
     /// Bytes of its batches.
     pub bytes: u64,
+    /// Fewer replicas than a quorum hold all of it: it is to be repaired before anything else.
+    pub is_short: bool,
 }
 
 /// What is known of a log besides its closed segments.
@@ -132,6 +135,8 @@ pub struct LogHead {
     pub topic_id: Uuid,
     /// Its place in the topic.
     pub partition: u32,
+    /// How many replicas its segments are to have; at least 1.
+    pub replication_factor: u32,
 }
 
 /// A log's segments: closed ones in offset order, and the open one in the head.
@@ -155,6 +160,7 @@ impl ClosedSegment {
             token: self.token,
             max_timestamp_ms: self.max_timestamp_ms,
             bytes: self.bytes,
+            is_short: self.is_short,
         })
     }
 
@@ -171,6 +177,7 @@ impl ClosedSegment {
             token: message.token,
             max_timestamp_ms: message.max_timestamp_ms,
             bytes: message.bytes,
+            is_short: message.is_short,
         })
     }
 }
@@ -200,6 +207,7 @@ impl LogHead {
             topic: self.topic.clone(),
             topic_id: Bytes::copy_from_slice(self.topic_id.as_bytes()),
             partition: self.partition,
+            replication_factor: self.replication_factor,
         }
     }
 
@@ -235,6 +243,7 @@ impl LogHead {
             topic: message.topic,
             topic_id: uuid(&message.topic_id, "log")?,
             partition: message.partition,
+            replication_factor: message.replication_factor.max(1),
         })
     }
 }

@@ -83,6 +83,8 @@ pub struct NewLogs {
     pub durability: Durability,
     /// When segments are rolled and dropped.
     pub policy: Policy,
+    /// How many replicas their segments are to have.
+    pub replication_factor: u32,
     /// Their first segments; base and leader epoch are 0 whatever is said here.
     pub opening: Opening,
 }
@@ -159,6 +161,7 @@ async fn open_logs(
             topic: topic.name.clone(),
             topic_id: topic.id,
             partition,
+            replication_factor: new.replication_factor.max(1),
         };
         logs::create(tx, LogId(next), &head)?;
         topic.logs.push(LogId(next));

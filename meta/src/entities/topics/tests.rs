@@ -17,6 +17,7 @@ fn new_logs() -> NewLogs {
     NewLogs {
         durability: Durability::Durable,
         policy: Policy::default(),
+        replication_factor: 1,
         opening: Opening {
             base: 0,
             leader_epoch: 0,
