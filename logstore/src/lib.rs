@@ -11,6 +11,7 @@ mod error;
 mod journal;
 mod log;
 mod marker;
+mod peers;
 mod routing;
 mod rpc;
 pub mod store;

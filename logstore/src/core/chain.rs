@@ -9,6 +9,8 @@
 
 use interflow_meta::{Epoch, Offset};
 
+use super::segment::Nodes;
+
 /// A segment that takes no more entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Closed {
@@ -25,6 +27,10 @@ pub(crate) struct Closed {
     /// What its age is judged by: its newest record's timestamp, or when it was closed where no
     /// record has one. Milliseconds since 1970.
     pub(crate) newest_ms: i64,
+    /// Who stores it.
+    pub(crate) replicas: Nodes,
+    /// Fewer of them than a quorum are known to hold all of it.
+    pub(crate) is_short: bool,
 }
 
 /// The segment at the chain's end.
@@ -127,6 +133,12 @@ impl Chain {
             || self.closed.binary_search_by_key(&epoch, |segment| segment.epoch).is_ok()
     }
 
+    /// The closed segment of that number.
+    pub(crate) fn closed_segment(&self, epoch: Epoch) -> Option<&Closed> {
+        let index = self.closed.binary_search_by_key(&epoch, |segment| segment.epoch).ok()?;
+        self.closed.get(index)
+    }
+
     /// Where `offset` lies.
     pub(crate) fn find(&self, offset: Offset) -> Place {
         if offset >= self.open.base {
@@ -197,7 +209,9 @@ mod tests {
     use super::*;
 
     fn closed(epoch: u32, leader_epoch: u32, base: Offset, end: Offset) -> Closed {
-        Closed { epoch: Epoch(epoch), leader_epoch, base, end, bytes: 1, newest_ms: 0 }
+        let epoch = Epoch(epoch);
+        let (replicas, is_short) = (Nodes::new(), false);
+        Closed { epoch, leader_epoch, base, end, bytes: 1, newest_ms: 0, replicas, is_short }
     }
 
     fn open(epoch: u32, leader_epoch: u32, base: Offset) -> Open {

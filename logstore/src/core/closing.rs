@@ -45,6 +45,8 @@ pub(crate) enum Outcome {
     Unknown,
     /// It was not written.
     Failed,
+    /// It was not written, and can't be with these nodes: others are to be chosen.
+    Misplaced,
     /// There is no such log any more.
     Gone,
 }
@@ -175,6 +177,7 @@ impl Closing {
                 Outcome::Moved(head) => self.judge(head),
                 Outcome::Unknown => self.read(),
                 Outcome::Failed => self.wait(Stage::TransactLater),
+                Outcome::Misplaced => self.wait(Stage::PlaceLater),
                 Outcome::Gone => self.finish(Finish::Gone),
             }),
             (Stage::Reading, Event::Head(Some(head))) => Some(self.judge(head)),

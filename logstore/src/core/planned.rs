@@ -42,13 +42,20 @@ pub(crate) struct PlannedClose {
 
 impl PlannedClose {
     /// Starts to close `head`'s segment: `replication` takes no more. `token` is drawn at random.
-    pub(crate) fn new<T>(head: Head, token: u64, replication: &mut Replication<T>) -> Self {
+    pub(crate) fn new<T, P: Clone>(
+        head: Head,
+        token: u64,
+        replication: &mut Replication<T, P>,
+    ) -> Self {
         replication.drain();
         Self { head, token, stage: Stage::Draining }
     }
 
     /// Something was committed and answered: is that all?
-    pub(crate) fn progress<T>(&mut self, replication: &Replication<T>) -> Option<Effect> {
+    pub(crate) fn progress<T, P: Clone>(
+        &mut self,
+        replication: &Replication<T, P>,
+    ) -> Option<Effect> {
         let (Stage::Draining, Some(end)) = (&self.stage, replication.drained()) else {
             return None;
         };
@@ -104,7 +111,7 @@ mod tests {
         };
         let batch = Candidate { key: None, count: 3, window: 1, bytes: 10 };
         let Offer::Journal(entry) = log.offer(&batch) else { panic!() };
-        log.taken(0, (&batch, &entry, Position(1)), 0, ());
+        log.taken(0, (&batch, &entry, Position(1)), 0, (), ());
         let mut close = PlannedClose::new(head.clone(), 77, &mut log);
         assert_eq!(log.offer(&batch), Offer::Closing);
         log.journal_durable(0, Position(1));

@@ -203,9 +203,10 @@ impl Replica {
     }
 
     /// The segment's descriptor came after its seal, or its first entry.
-    pub(crate) fn learn(&mut self, sequencer: Life) {
+    pub(crate) fn learn(&mut self, sequencer: Life, tells_received: bool) {
         debug_assert!(self.sequencer.is_none_or(|known| known == sequencer), "I10");
         self.sequencer.get_or_insert(sequencer);
+        self.tells_received |= tells_received;
     }
 
     /// Everything below is here.
@@ -216,6 +217,21 @@ impl Replica {
     /// Everything below is durable here.
     pub(crate) fn durable_end(&self) -> Offset {
         self.durable_end
+    }
+
+    /// Who gives out its offsets, if that is known here.
+    pub(crate) fn sequencer(&self) -> Option<Life> {
+        self.sequencer
+    }
+
+    /// Where the newest snapshot here lies.
+    pub(crate) fn last_snapshot(&self) -> Option<Offset> {
+        self.last_snapshot
+    }
+
+    /// Whether entries are in the journal that aren't known to be durable.
+    pub(crate) fn is_journaling(&self) -> bool {
+        !self.journaling.is_empty()
     }
 
     /// Everything below, as far as it is here, may be read.

@@ -16,26 +16,28 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use interflow_meta::Offset;
-use smallvec::SmallVec;
+use interflow_meta::{Durability, Offset};
+use smallvec::{SmallVec, smallvec};
 
 pub(crate) use self::limits::ReplicationLimits;
 pub(crate) use self::peer::Reply;
 use self::peer::{Peer, Queue};
 use super::rules::{Broken, Rules};
 use super::segment::Entry;
-use super::sequencer::{Answer, Candidate, Check, Sequencer};
+use super::sequencer::{Answer, Candidate, Check, Quorum, Sequencer};
 use crate::store::Position;
 
 /// What is to be done for the peers. Peers are numbered as the segment's replicas, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Effect {
+pub(crate) enum Effect<P = ()> {
     /// Send an entry.
     Store {
         /// To whom.
         peer: usize,
         /// Which.
         entry: Entry,
+        /// What came with it.
+        payload: P,
         /// What is committed.
         committed: Offset,
     },
@@ -62,7 +64,7 @@ pub(crate) enum Effect {
 }
 
 /// Effects of one step.
-pub(crate) type Effects = SmallVec<[Effect; 4]>;
+pub(crate) type Effects<P = ()> = SmallVec<[Effect<P>; 4]>;
 
 /// What is to be done with a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,13 +86,14 @@ enum Stage {
     Stopped,
 }
 
-/// The state of an open segment at its sequencer, with its peers.
+/// The state of an open segment at its sequencer, with its peers. With each entry a `P` is kept as
+/// long as a peer may have to be sent it.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
-pub(crate) struct Replication<T> {
+pub(crate) struct Replication<T, P = ()> {
     sequencer: Sequencer<T>,
     peers: SmallVec<[Peer; 2]>,
-    queue: Queue,
+    queue: Queue<P>,
     /// Ends and bytes of batches that aren't committed.
     uncommitted: VecDeque<(Offset, u64)>,
     uncommitted_bytes: u64,
@@ -101,7 +104,7 @@ pub(crate) struct Replication<T> {
     rules: Rules,
 }
 
-impl<T> Replication<T> {
+impl<T, P: Clone> Replication<T, P> {
     /// Replicates what `sequencer`, which has taken nothing, takes to `peers` others.
     pub(crate) fn new(
         sequencer: Sequencer<T>,
@@ -156,13 +159,14 @@ impl<T> Replication<T> {
         batch: (&Candidate, &Entry, Position),
         wall_ms: i64,
         waiter: T,
-    ) -> Effects {
+        payload: P,
+    ) -> Effects<P> {
         let (candidate, entry, position) = batch;
         debug_assert_eq!(entry.first, self.sequencer.next(), "I6: no holes");
         self.sequencer.taken(candidate, position, wall_ms, waiter);
         self.uncommitted.push_back((entry.end(), entry.bytes));
         self.uncommitted_bytes += entry.bytes;
-        self.queue.push(*entry);
+        self.queue.push(*entry, payload);
         self.advance(now_ms)
     }
 
@@ -193,21 +197,21 @@ impl<T> Replication<T> {
     }
 
     /// The journal has the snapshot.
-    pub(crate) fn snapshot_taken(&mut self, now_ms: u64, entry: &Entry) -> Effects {
+    pub(crate) fn snapshot_taken(&mut self, now_ms: u64, entry: &Entry, payload: P) -> Effects<P> {
         self.last_snapshot = entry.last_snapshot();
         let takes = u32::from(self.rules.breaks(Broken::SnapshotTakesOffset));
-        self.queue.push(Entry { count: takes, ..*entry });
+        self.queue.push(Entry { count: takes, ..*entry }, payload);
         self.advance(now_ms)
     }
 
     /// This node's journal is durable up to `position`.
-    pub(crate) fn journal_durable(&mut self, now_ms: u64, position: Position) -> Effects {
+    pub(crate) fn journal_durable(&mut self, now_ms: u64, position: Position) -> Effects<P> {
         self.sequencer.journal_durable(position);
         self.advance(now_ms)
     }
 
     /// A peer has answered.
-    pub(crate) fn reply(&mut self, now_ms: u64, peer: usize, reply: Reply) -> Effects {
+    pub(crate) fn reply(&mut self, now_ms: u64, peer: usize, reply: Reply) -> Effects<P> {
         let Some(state) = peer.checked_sub(1).and_then(|index| self.peers.get_mut(index)) else {
             return Effects::new();
         };
@@ -236,12 +240,12 @@ impl<T> Replication<T> {
     }
 
     /// This node's own replica was sealed, or another sign that the segment is closed by others.
-    pub(crate) fn stop(&mut self) -> Effects {
+    pub(crate) fn stop(&mut self) -> Effects<P> {
         let was = std::mem::replace(&mut self.stage, Stage::Stopped);
         if was == Stage::Stopped {
             Effects::new()
         } else {
-            SmallVec::from_slice(&[Effect::Stopped])
+            smallvec![Effect::Stopped]
         }
     }
 
@@ -270,13 +274,68 @@ impl<T> Replication<T> {
         self.sequencer.settle()
     }
 
+    /// See [`Sequencer::take_progress`].
+    pub(crate) fn take_progress(&mut self) -> bool {
+        self.sequencer.take_progress()
+    }
+
+    /// See [`Sequencer::expire_producers`].
+    pub(crate) fn expire_producers(&mut self, wall_ms: i64) {
+        self.sequencer.expire_producers(wall_ms);
+    }
+
+    /// Whether appends are taken.
+    pub(crate) fn is_open(&self) -> bool {
+        self.stage == Stage::Open
+    }
+
+    /// Where the newest snapshot lies.
+    pub(crate) fn last_snapshot(&self) -> Option<Offset> {
+        self.last_snapshot
+    }
+
+    /// Bytes of entries that are kept for peers.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.queue.bytes()
+    }
+
+    /// Keeps nothing more that is committed: the peers that lack it are left to the repair of the
+    /// closed segment, and a roll to one without them is asked for.
+    pub(crate) fn shed(&mut self) -> Effects<P> {
+        let committed = self.sequencer.committed();
+        let mut effects = Effects::new();
+        for peer in 1..=self.peers.len() {
+            let Some(state) = self.peers.get_mut(peer - 1) else { break };
+            let lacks = state.lacks().and_then(|number| self.queue.get(number));
+            if lacks.is_some_and(|entry| entry.is_below(committed)) {
+                state.drop_out();
+                effects.extend(self.ask_for_roll(peer));
+            }
+        }
+        self.forget();
+        effects
+    }
+
+    /// Goes on in the next segment, which begins at `base` and has `replicas`. Nothing may be in
+    /// flight.
+    pub(crate) fn reopen(&mut self, base: Offset, durability: Durability, replicas: usize) {
+        self.sequencer.reopen(base, durability, Quorum::of(replicas));
+        self.peers = (1..replicas).map(|_| Peer::new(base)).collect();
+        self.queue = Queue::default();
+        self.uncommitted.clear();
+        self.uncommitted_bytes = 0;
+        self.last_snapshot = None;
+        self.stage = Stage::Open;
+        self.timer_at_ms = None;
+    }
+
     /// See [`Sequencer::abandon`].
     pub(crate) fn abandon(&mut self) -> impl Iterator<Item = T> {
         self.sequencer.abandon()
     }
 
     /// The time of a timer has come, or a later one.
-    pub(crate) fn tick(&mut self, now_ms: u64) -> Effects {
+    pub(crate) fn tick(&mut self, now_ms: u64) -> Effects<P> {
         self.timer_at_ms = None;
         let committed = self.sequencer.committed();
         let mut effects = Effects::new();
@@ -292,7 +351,7 @@ impl<T> Replication<T> {
     }
 
     /// Sends what the windows let through, looks for slow peers, and sets the timer.
-    fn advance(&mut self, now_ms: u64) -> Effects {
+    fn advance(&mut self, now_ms: u64) -> Effects<P> {
         let committed = self.sequencer.committed();
         while let Some((end, bytes)) = self.uncommitted.front()
             && *end <= committed
@@ -304,9 +363,11 @@ impl<T> Replication<T> {
         let mut timer: Option<u64> = None;
         for (peer, state) in (1..).zip(&mut self.peers) {
             if self.stage != Stage::Stopped {
-                while let Some(entry) = state.next(&self.queue, self.limits.window_bytes) {
+                while let Some((entry, payload)) =
+                    state.next(&self.queue, self.limits.window_bytes)
+                {
                     state.told(committed);
-                    effects.push(Effect::Store { peer, entry, committed });
+                    effects.push(Effect::Store { peer, entry, payload, committed });
                 }
             }
             let due = state.look(&self.queue, committed, now_ms, &self.limits);
@@ -331,7 +392,7 @@ impl<T> Replication<T> {
         effects
     }
 
-    fn ask_for_roll(&mut self, peer: usize) -> Option<Effect> {
+    fn ask_for_roll(&mut self, peer: usize) -> Option<Effect<P>> {
         let state = self.peers.get_mut(peer.checked_sub(1)?)?;
         (self.stage == Stage::Open && state.ask_for_roll()).then_some(Effect::WantsRoll { peer })
     }

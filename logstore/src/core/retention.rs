@@ -88,6 +88,8 @@ mod tests {
                 end: u64::from(n) * 10 + 10,
                 bytes: *bytes,
                 newest_ms: *newest_ms,
+                replicas: Default::default(),
+                is_short: false,
             })
             .collect();
         let n = segments.len() as u64;

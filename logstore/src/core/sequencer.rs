@@ -300,13 +300,14 @@ impl<T> Sequencer<T> {
     }
 
     /// Goes on in the next segment, which begins at `base`. Nothing may be in flight.
-    pub(crate) fn reopen(&mut self, base: Offset, durability: Durability) {
+    pub(crate) fn reopen(&mut self, base: Offset, durability: Durability, quorum: Quorum) {
         debug_assert!(self.is_drained() && base >= self.committed, "I3");
         self.durability = durability;
         self.next = base;
         self.committed = base;
-        self.durable_ends.fill(base);
-        self.received_ends.fill(base);
+        self.acks = quorum.acks;
+        self.durable_ends = smallvec![base; quorum.replicas.max(1)];
+        self.received_ends = smallvec![base; quorum.replicas.max(1)];
     }
 
     /// Forgets producers that appended nothing for long.

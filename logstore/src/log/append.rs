@@ -14,13 +14,17 @@ use smallvec::SmallVec;
 
 use super::metrics::{add, sub};
 use super::outbox::Event;
+use super::progress::Listed;
 use super::service::Inner;
 use super::state::{Log, Phase, SharedLog, Stage, State, Writer};
 use super::take::{Taken, candidate, roll_policy};
 use super::waiting::Queued;
+use crate::core::replication::Reply;
 use crate::core::sequencer::Answer;
 use crate::store::Position;
-use crate::{Append, AppendError, AppendReply, AppendResult, Appended, EarlyBatch, Offset};
+use crate::{
+    Append, AppendError, AppendReply, AppendResult, Appended, EarlyBatch, Epoch, Offset,
+};
 
 /// Work that needs meta or the disk, and so a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub(super) enum Work {
     Open,
     /// Close the drained segment and open the next.
     Roll,
+    /// Read where the segment ended that others have closed.
+    Learn,
 }
 
 /// What a log on the list of those that wait for the journal waits for.
@@ -50,6 +56,8 @@ pub(super) struct Effects {
     /// The log waits for the journal now: put it on the list.
     pub(super) listing: Option<Listing>,
     pub(super) calls: bool,
+    /// Whoever waits to write a close again may do it now.
+    pub(super) nudge: bool,
 }
 
 impl Effects {
@@ -68,11 +76,14 @@ impl Effects {
         if self.calls {
             log.call_observers();
         }
+        if self.nudge {
+            log.nudged.notify_waiters();
+        }
         if let Some(work) = self.work {
             inner.start(work, log);
         }
         if let Some(listing) = self.listing {
-            inner.progress.enlist(log, listing);
+            inner.progress.enlist(Listed::Log(Arc::clone(log)), listing);
         }
     }
 }
@@ -92,7 +103,7 @@ impl Log {
             } else if matches!(state.phase, Phase::Gone) {
                 effects.refuse(reply, AppendError::NoSuchLog);
             } else {
-                state.offer(self, inner, append, reply, &mut effects);
+                state.offer(inner, append, reply, &mut effects);
             }
             effects.calls = state.wants_calls();
         }
@@ -104,7 +115,7 @@ impl Log {
         let mut effects = Effects::default();
         {
             let mut state = self.state.lock();
-            state.resume(self, inner, &mut effects);
+            state.resume(inner, &mut effects);
             effects.calls = state.wants_calls();
         }
         self.changed.notify_waiters();
@@ -114,7 +125,7 @@ impl Log {
     /// The journal went on. Says whether the log still waits for it.
     pub(super) fn complete(self: &Arc<Self>, inner: &Arc<Inner>) -> bool {
         let mut effects = Effects::default();
-        let is_listed;
+        let (is_listed, is_resigning);
         {
             let mut state = self.state.lock();
             // Whoever comes to wait during this call is put back by the caller.
@@ -122,13 +133,46 @@ impl Log {
             if let Some(position) = inner.progress.durable_position() {
                 state.complete(inner, position, &mut effects);
             }
-            state.retry_blocked(self, inner, &mut effects);
+            state.retry_blocked(inner, &mut effects);
             is_listed = state.waits_for_the_journal();
             state.is_listed = is_listed;
             effects.calls = state.wants_calls();
+            is_resigning = state.active_mut().is_some_and(|active| active.stage == Stage::Stopped);
         }
         effects.run(inner, self);
+        if is_resigning {
+            self.changed.notify_waiters();
+        }
         is_listed
+    }
+
+    /// A peer has answered, or its connection changed.
+    pub(super) fn peer_replied(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        epoch: Epoch,
+        peer: usize,
+        reply: Reply,
+    ) {
+        let mut effects = Effects::default();
+        {
+            let mut state = self.state.lock();
+            state.peer_replied(inner, epoch, peer, reply, &mut effects);
+            state.retry_blocked(inner, &mut effects);
+            effects.calls = state.wants_calls();
+        }
+        effects.run(inner, self);
+    }
+
+    /// The time of a timer has come.
+    pub(super) fn tick(self: &Arc<Self>, inner: &Arc<Inner>) {
+        let mut effects = Effects::default();
+        {
+            let mut state = self.state.lock();
+            state.tick(inner, &mut effects);
+            effects.calls = state.wants_calls();
+        }
+        effects.run(inner, self);
     }
 
     /// Answers all who wait, since nothing more will become durable: what never got to the journal
@@ -146,7 +190,7 @@ impl Log {
                 effects.refuse(reply, refusal.clone());
             }
             if let Some(active) = state.active_mut() {
-                for reply in active.sequencer.abandon() {
+                for reply in active.replication.abandon() {
                     effects.refuse(reply, in_flight.clone());
                 }
             }
@@ -158,7 +202,6 @@ impl Log {
 impl State {
     fn offer(
         &mut self,
-        log: &Log,
         inner: &Inner,
         append: Append,
         reply: AppendReply,
@@ -172,7 +215,7 @@ impl State {
             let reports = inner.progress.reports();
             let policy = roll_policy(inner, ready.policy.segment_bytes, ready.policy.segment_ms);
             let start = ready.trim.max(ready.chain.first_base());
-            match active.take(log, inner, &policy, append, reply, effects) {
+            match active.take(inner, &policy, append, reply, effects) {
                 Taken::Done(early) => self.after_take(inner, start, early, effects),
                 Taken::RollIsDue(append, reply) => {
                     active.stage = Stage::Draining;
@@ -208,13 +251,14 @@ impl State {
 
     fn waits_for_the_journal(&self) -> bool {
         let Some(active) = self.ready().and_then(|ready| ready.active()) else { return false };
-        active.sequencer.is_journaling() || active.stage == Stage::Open && !self.waiting.is_empty()
+        active.replication.sequencer().is_journaling()
+            || active.stage == Stage::Open && !self.waiting.is_empty()
     }
 
     /// Tries again what the journal had no room for.
-    fn retry_blocked(&mut self, log: &Log, inner: &Inner, effects: &mut Effects) {
+    fn retry_blocked(&mut self, inner: &Inner, effects: &mut Effects) {
         if !self.waiting.is_empty() {
-            self.resume(log, inner, effects);
+            self.resume(inner, effects);
         }
     }
 
@@ -234,13 +278,16 @@ impl State {
                     effects.work = Some(Work::Open);
                 }
                 Writer::Recovered(_) => {}
-                Writer::Active(_) => self.roll_if_drained(effects),
+                Writer::Active(_) => {
+                    effects.nudge = true;
+                    self.roll_if_drained(effects);
+                }
             },
             Phase::Loading | Phase::Gone => {}
         }
     }
 
-    fn resume(&mut self, log: &Log, inner: &Inner, effects: &mut Effects) {
+    fn resume(&mut self, inner: &Inner, effects: &mut Effects) {
         if matches!(self.phase, Phase::Gone) {
             for reply in self.waiting.refuse_all(&inner.waiting) {
                 effects.refuse(reply, AppendError::NoSuchLog);
@@ -262,7 +309,7 @@ impl State {
             let reports = inner.progress.reports();
             let policy = roll_policy(inner, ready.policy.segment_bytes, ready.policy.segment_ms);
             let start = ready.trim.max(ready.chain.first_base());
-            match active.take(log, inner, &policy, append, reply, effects) {
+            match active.take(inner, &policy, append, reply, effects) {
                 Taken::Done(early) => {
                     self.after_take(inner, start, early, effects);
                 }
@@ -304,9 +351,11 @@ impl State {
             self.tell(Event::Early(early));
         }
         self.settle(inner, start, effects);
+        self.roll_if_drained(effects);
         if !self.is_listed
             && let Some(position) =
-                self.active_mut().and_then(|active| active.sequencer.first_position())
+                self.active_mut()
+                    .and_then(|active| active.replication.sequencer().first_position())
         {
             self.list(Listing::Durable(position), effects);
         }
@@ -316,16 +365,20 @@ impl State {
         let Some(ready) = self.ready_mut() else { return };
         let start = ready.trim.max(ready.chain.first_base());
         let Some(active) = ready.active_mut() else { return };
-        let count = active.sequencer.journal_durable(position);
-        sub(&inner.metrics.in_flight, count);
+        let before = active.replication.sequencer().journaling();
+        let now_ms = inner.clock.monotonic_ms();
+        let wanted = active.replication.journal_durable(now_ms, position);
+        let left = active.replication.sequencer().journaling();
+        sub(&inner.metrics.in_flight, before.saturating_sub(left));
+        active.replicate(inner, wanted, effects);
         self.settle(inner, start, effects);
         self.roll_if_drained(effects);
     }
 
     /// Answers who can be answered, and tells observers when more is committed.
-    fn settle(&mut self, inner: &Inner, start: Offset, effects: &mut Effects) {
+    pub(super) fn settle(&mut self, inner: &Inner, start: Offset, effects: &mut Effects) {
         let Some(active) = self.active_mut() else { return };
-        while let Some((reply, answer)) = active.sequencer.settle() {
+        while let Some((reply, answer)) = active.replication.settle() {
             let result = match answer {
                 Answer::Kept { base, is_duplicate } => {
                     if is_duplicate {
@@ -337,16 +390,44 @@ impl State {
             };
             effects.replies.push((reply, result));
         }
-        if active.sequencer.take_progress() {
+        if active.replication.take_progress() {
             self.tell_bounds();
         }
+    }
+
+    /// A peer of segment `epoch` has answered, or its connection changed.
+    fn peer_replied(
+        &mut self,
+        inner: &Inner,
+        epoch: Epoch,
+        peer: usize,
+        reply: Reply,
+        effects: &mut Effects,
+    ) {
+        let Some(ready) = self.ready_mut() else { return };
+        let start = ready.trim.max(ready.chain.first_base());
+        let Some(active) = ready.active_mut().filter(|active| active.head.epoch == epoch) else {
+            return;
+        };
+        let wanted = active.replication.reply(inner.clock.monotonic_ms(), peer, reply);
+        active.replicate(inner, wanted, effects);
+        self.settle(inner, start, effects);
+        self.roll_if_drained(effects);
+    }
+
+    /// The time of a timer has come.
+    fn tick(&mut self, inner: &Inner, effects: &mut Effects) {
+        let Some(active) = self.active_mut() else { return };
+        let wanted = active.replication.tick(inner.clock.monotonic_ms());
+        active.replicate(inner, wanted, effects);
+        self.roll_if_drained(effects);
     }
 
     /// Starts the close of a segment that was waiting for its last entries.
     pub(super) fn roll_if_drained(&mut self, effects: &mut Effects) {
         if let Some(active) = self.active_mut()
             && active.stage == Stage::Draining
-            && active.sequencer.is_drained()
+            && active.replication.sequencer().is_drained()
         {
             active.stage = Stage::Closing;
             effects.work = Some(Work::Roll);

@@ -107,10 +107,11 @@ impl LogClient for LogStore {
         let log = self.inner.ready(log).await?;
         let record =
             self.inner.registry.load(log.id).await.map_err(|error| LogError::Meta(error.0))?;
-        let Some(LogRecord { trim, durability, policy, .. }) = record else {
+        let Some(LogRecord { head, trim, policy, .. }) = record else {
             self.inner.remove(&log);
             return Ok(());
         };
+        let durability = head.durability;
         let is_other_class = {
             let mut state = log.state.lock();
             match state.ready_mut() {

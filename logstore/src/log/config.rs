@@ -24,6 +24,9 @@ pub struct LogConfig {
     pub producer_expiry: Duration,
     /// Producers that a log remembers.
     pub max_producers: usize,
+    /// Bytes of committed entries that are kept for peers that lack them, of all logs together;
+    /// beyond it those peers are left to the repair of the closed segments.
+    pub max_kept_bytes: u64,
     /// How often retention is looked at.
     pub retention_interval: Duration,
 }
@@ -40,6 +43,7 @@ impl Default for LogConfig {
             max_segment_offsets: 1 << 31,
             producer_expiry: Duration::from_secs(86_400),
             max_producers: 10_000,
+            max_kept_bytes: 256 << 20,
             retention_interval: Duration::from_secs(30),
         }
     }

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use interflow_meta::LogId;
-
 use super::open::{Opened, open_next};
 use super::registry::LogRecord;
 use super::service::Inner;
-use super::state::{Active, Phase, Ready, SharedLog, Writer};
-use super::{recover, retain};
+use super::state::{Active, Phase, Ready, SharedLog, Writer, segment};
+use super::{recover, recovering, retain};
 use crate::AppendError;
 use crate::core::chain::Chain;
+use crate::core::closing::Finish;
 
 /// Why a log couldn't be loaded.
 enum LoadError {
@@ -24,9 +23,16 @@ enum LoadError {
 
 /// Reads the log from meta and looks at what the disk has of it, then lets in who waited.
 pub(super) async fn load(inner: Arc<Inner>, log: SharedLog) {
-    match load_ready(&inner, log.id).await {
+    match load_ready(&inner, &log).await {
         Ok(ready) => {
-            let outcome = log.state.lock().go_to(Phase::Ready(Box::new(ready)));
+            let outcome = {
+                let mut state = log.state.lock();
+                let outcome = state.go_to(Phase::Ready(Box::new(ready)));
+                if outcome.is_ok() {
+                    state.begin_segment(&inner, &log);
+                }
+                outcome
+            };
             match outcome {
                 Ok(_) => {
                     inner.forget_found(log.id);
@@ -52,42 +58,58 @@ pub(super) async fn load(inner: Arc<Inner>, log: SharedLog) {
     }
 }
 
-async fn load_ready(inner: &Arc<Inner>, log: LogId) -> Result<Ready, LoadError> {
+async fn load_ready(inner: &Arc<Inner>, log: &SharedLog) -> Result<Ready, LoadError> {
+    let id = log.id;
     let failed = |reason: String| LoadError::Failed(reason);
     loop {
-        let record = inner.registry.load(log).await.map_err(|error| failed(error.0))?;
+        let record = inner.registry.load(id).await.map_err(|error| failed(error.0))?;
         let Some(record) = record else { return Err(LoadError::Gone) };
-        let LogRecord { open, sequencer, closed, trim, durability, policy } = record;
+        let open = record.open();
+        let LogRecord { head, closed, trim, policy, factor } = record;
         // What is not on this disk may be on another node's: it isn't lost, and nothing may be
         // opened behind it here.
-        if sequencer.0 != inner.me().0 {
+        if head.sequencer.node != inner.me().node {
             return Err(LoadError::Elsewhere);
         }
         let chain = Chain::new(closed, open).map_err(|error| failed(error.to_string()))?;
-        let found = inner.found_epochs(log);
+        let found = inner.found_epochs(id);
         let superseded: Vec<_> =
             found.into_iter().filter(|epoch| !chain.contains(*epoch)).collect();
-        let is_new = sequencer == inner.me()
-            && open.base == 0
-            && chain.closed().len() == 0
-            && inner.store.segment(super::state::segment(log, open.epoch)).is_none();
-        let writer = if is_new {
-            Writer::Active(Box::new(Active::new(inner, &open, durability, Default::default())))
-        } else {
-            let recovered = recover::examine(inner, log, &open, durability)
+        let is_fresh = head.sequencer == inner.me()
+            && inner.store.segment(segment(id, open.epoch)).is_none();
+        let is_alone = head.replicas.len() == 1;
+        let durability = head.durability;
+        let replicas = head.replicas.clone();
+        let writer = if is_fresh && !(is_alone && inner.store.may_lack_segments()) {
+            let limits = inner.producer_limits();
+            let producers =
+                recover::replicated_producers(inner, id, &chain, &superseded, &limits)
+                    .await
+                    .map_err(|error| failed(error.to_string()))?;
+            Writer::Active(Box::new(Active::new(inner, id, head, producers)))
+        } else if is_alone {
+            let recovered = recover::examine(inner, id, &open, durability)
                 .await
                 .map_err(|error| failed(error.to_string()))?;
             Writer::Recovered(recovered)
+        } else {
+            // Another life was its sequencer. How far it came only its replicas know together.
+            match recovering::recover(inner, log, open.epoch, factor).await {
+                Ok(Finish::Gone) => return Err(LoadError::Gone),
+                Ok(Finish::Won(_) | Finish::Lost(_)) => continue,
+                Err(error) => return Err(failed(error.to_string())),
+            }
         };
-        let mut ready = Ready { chain, trim, durability, policy, superseded, writer };
+        let mut ready =
+            Ready { chain, trim, durability, policy, factor, replicas, superseded, writer };
         // Offsets that a reader may have seen are past the recovered end: nobody may be served
         // before the next base is past them.
         if let Writer::Recovered(recovered) = &ready.writer
             && recovered.is_lossy
         {
             let recovered = *recovered;
-            match open_next(inner, log, &ready, &recovered).await {
-                Ok(Opened::Segment(opened)) => ready.opened(inner, log, *opened).map_err(failed)?,
+            match open_next(inner, id, &ready, &recovered).await {
+                Ok(Opened::Segment(opened)) => ready.opened(inner, id, *opened).map_err(failed)?,
                 Ok(Opened::Lost) => continue,
                 Ok(Opened::NoSuchLog) => return Err(LoadError::Gone),
                 Err(error) => return Err(LoadError::Failed(error)),

@@ -21,6 +21,8 @@ pub struct LogMetrics {
     pub memory_reads: AtomicU64,
     /// Reads that waited for the disk.
     pub disk_reads: AtomicU64,
+    /// Reads of segments that another node has.
+    pub peer_reads: AtomicU64,
     /// Payload bytes read.
     pub read_bytes: AtomicU64,
     /// Segments closed while their sequencer lived.

@@ -9,21 +9,31 @@
 
 mod append;
 mod client;
+mod closing;
 mod config;
+mod links;
 mod load;
 mod metrics;
 mod open;
 mod outbox;
+mod peering;
 mod progress;
+mod pulling;
 mod query;
 mod read;
 mod recover;
+mod recovering;
 mod registry;
+mod replicas;
+mod resign;
 mod retain;
+mod seals;
 mod service;
+mod sources;
 mod standalone;
 mod state;
 mod take;
+mod timers;
 #[cfg(test)]
 mod tests;
 mod waiting;

@@ -1,26 +1,34 @@
-//! Opening the next segment: behind what a restart found (crash close), or behind a segment of
-//! our own that is full (planned close). Each is one transaction (LOG-NOTES §1.5, §1.6).
+//! Opening the next segment: behind what a restart found of a segment with one replica (crash
+//! close), or behind a segment of our own that is full (planned close). Each is one transaction
+//! (LOG-NOTES §1.5, §1.6).
 
 use std::sync::Arc;
 
-use interflow_meta::{Durability, LogId};
+use interflow_meta::LogId;
 
 use super::append::Effects;
+use super::closing::{self, Filled};
 use super::metrics::add;
+use super::peering::Kept;
 use super::recover;
 use super::registry::{Roll, RollOutcome, newest_ms, next_epoch};
 use super::service::Inner;
 use super::state::{Active, Ready, Recovered, SharedLog, SnapshotState, Stage, Writer, segment};
 use crate::AppendError;
 use crate::core::chain::{Chain, ChainError, Closed, Open};
+use crate::core::closing::Finish;
+use crate::core::planned::{self, PlannedClose};
 use crate::core::producers::Producers;
+use crate::core::replication::{Replication, ReplicationLimits};
 use crate::core::roll::Fill;
-use crate::core::sequencer::{Quorum, Sequencer};
+use crate::core::rules::Rules;
+use crate::core::segment::{Head, Nodes};
+use crate::core::sequencer::Sequencer;
 
 /// A segment that was opened behind a recovered one.
 pub(super) struct NewSegment {
     closed: Closed,
-    open: Open,
+    head: Head,
     producers: Producers,
 }
 
@@ -69,6 +77,8 @@ async fn open_planned(
         end: recovered.end,
         bytes: recovered.bytes,
         newest_ms: newest_ms(recovered.max_timestamp, now_ms),
+        replicas: Nodes::from_slice(&[inner.me().node]),
+        is_short: false,
     };
     let open = Open {
         epoch: next_epoch(old.epoch),
@@ -80,16 +90,20 @@ async fn open_planned(
         closed: closed.clone(),
         max_timestamp: recovered.max_timestamp,
         open,
-        sequencer: inner.me(),
+        replicas: Nodes::from_slice(&[inner.me().node]),
+        me: inner.me(),
+        token: inner.registry.token(),
         now_ms,
     };
     match inner.registry.roll(&roll).await.map_err(|error| error.0)? {
-        RollOutcome::Rolled => {
+        RollOutcome::Rolled(head) => {
             add(&inner.metrics.crash_closes, 1);
-            Ok(Opened::Segment(Box::new(NewSegment { closed, open, producers })))
+            Ok(Opened::Segment(Box::new(NewSegment { closed, head, producers })))
         }
-        RollOutcome::Lost => Ok(Opened::Lost),
+        RollOutcome::Lost(_) => Ok(Opened::Lost),
         RollOutcome::NoSuchLog => Ok(Opened::NoSuchLog),
+        // This node asks for itself.
+        RollOutcome::NodeIsOut => Err("this node takes no segments".to_owned()),
     }
 }
 
@@ -97,36 +111,40 @@ impl Ready {
     /// Takes in a segment that was opened behind the recovered one.
     pub(super) fn opened(
         &mut self,
-        inner: &Inner,
+        inner: &Arc<Inner>,
         log: LogId,
         opened: NewSegment,
     ) -> Result<(), String> {
-        let NewSegment { closed, open, producers } = opened;
+        let NewSegment { closed, head, producers } = opened;
+        let open = open_of(&head);
         inner.store.close_segment(segment(log, closed.epoch));
         if closed.end == closed.base {
             self.superseded.push(closed.epoch);
         }
         self.chain.roll(closed, open).map_err(|error| error.to_string())?;
-        self.writer =
-            Writer::Active(Box::new(Active::new(inner, &open, self.durability, producers)));
+        self.replicas = head.replicas.clone();
+        self.writer = Writer::Active(Box::new(Active::new(inner, log, head, producers)));
         Ok(())
     }
 }
 
 impl Active {
     /// The sequencer of a segment with nothing in it.
-    pub(super) fn new(
-        inner: &Inner,
-        open: &Open,
-        durability: Durability,
-        producers: Producers,
-    ) -> Self {
+    pub(super) fn new(inner: &Inner, log: LogId, head: Head, producers: Producers) -> Self {
+        let quorum = head.quorum();
         let limits = inner.producer_limits();
+        let sequencer = Sequencer::new(head.base, head.durability, quorum, producers, limits);
+        let limits = ReplicationLimits {
+            max_uncommitted_bytes: inner.config.max_in_flight_bytes as u64,
+            ..ReplicationLimits::default()
+        };
+        let peers = quorum.replicas.saturating_sub(1);
         Self {
-            epoch: open.epoch,
-            leader_epoch: open.leader_epoch,
-            base: open.base,
-            sequencer: Sequencer::new(open.base, durability, Quorum::ONE, producers, limits),
+            log,
+            replication: Replication::new(sequencer, peers, limits, Rules::default()),
+            head,
+            links: Vec::new(),
+            kept: Kept::new(&inner.kept),
             stage: Stage::Open,
             fill: Fill::default(),
             max_timestamp: None,
@@ -135,17 +153,21 @@ impl Active {
         }
     }
 
-    /// Goes on in the segment `open`.
-    fn reopen(&mut self, open: &Open, durability: Durability) {
-        self.epoch = open.epoch;
-        self.leader_epoch = open.leader_epoch;
-        self.base = open.base;
-        self.sequencer.reopen(open.base, durability);
+    /// Goes on in the segment of `head`.
+    fn reopen(&mut self, head: Head) {
+        self.detach();
+        self.replication.reopen(head.base, head.durability, head.replicas.len());
+        self.head = head;
         self.stage = Stage::Open;
         self.fill = Fill::default();
         self.max_timestamp = None;
         self.snapshot = SnapshotState { is_due: true, ..SnapshotState::default() };
     }
+}
+
+/// The open segment of a head.
+pub(super) fn open_of(head: &Head) -> Open {
+    Open { epoch: head.epoch, leader_epoch: head.leader_epoch, base: head.base }
 }
 
 /// The first append after a restart: the crash close.
@@ -175,7 +197,7 @@ pub(super) async fn open(inner: Arc<Inner>, log: SharedLog) {
                     Some(ready) => ready.opened(&inner, log.id, *opened),
                     None => Ok(()),
                 };
-                state.begin_segment(&log, &inner);
+                state.begin_segment(&inner, &log);
                 result
             };
             match result {
@@ -206,19 +228,38 @@ pub(super) async fn open(inner: Arc<Inner>, log: SharedLog) {
     log.changed.notify_waiters();
 }
 
-/// The planned close of a drained segment.
+/// The planned close of a drained segment. Goes on until its outcome is known.
 pub(super) async fn roll(inner: Arc<Inner>, log: SharedLog) {
-    let now_ms = inner.clock.wall_ms();
-    let Some(roll) =
-        log.state.lock().active_mut().map(|active| active.plan_roll(&inner, log.id, now_ms))
+    let Some(begun) = log.state.lock().ready_mut().and_then(|ready| ready.begin_close(&inner))
     else {
         return;
     };
-    match inner.registry.roll(&roll).await {
-        Ok(RollOutcome::Rolled) => {
+    let Begun { mut plan, mut effect, closed, filled, factor } = begun;
+    let finish = loop {
+        if let crate::core::closing::Effect::Finished(finish) = effect {
+            break finish;
+        }
+        let is_later = matches!(effect, crate::core::closing::Effect::Later);
+        if is_later {
+            let refusal = AppendError::Stopped("no segment could be opened".into());
+            log.refuse_waiting(&inner, &refusal);
+            log.changed.notify_waiters();
+        }
+        let nudged = is_later.then(|| log.nudged.notified());
+        let Some(event) = closing::perform(&inner, &log, effect, &filled, factor, nudged).await
+        else {
+            return;
+        };
+        effect = match plan.handle(event) {
+            Some(planned::Effect::Closing(effect)) => effect,
+            Some(planned::Effect::Snapshot) | None => return,
+        };
+    };
+    match finish {
+        Finish::Won(head) if head.sequencer == inner.me() => {
             add(&inner.metrics.rolls, 1);
-            inner.store.close_segment(segment(log.id, roll.closed.epoch));
-            let rolled = log.state.lock().rolled(&log, &inner, roll);
+            inner.store.close_segment(segment(log.id, closed.epoch));
+            let rolled = log.state.lock().rolled(&inner, &log, closed, head);
             match rolled {
                 Ok(()) => log.resume(&inner),
                 Err(error) => {
@@ -227,42 +268,65 @@ pub(super) async fn roll(inner: Arc<Inner>, log: SharedLog) {
                 }
             }
         }
-        Ok(RollOutcome::Lost) => inner.reload(&log),
-        Ok(RollOutcome::NoSuchLog) => inner.remove(&log),
-        Err(error) => {
-            tracing::warn!(log = %log.id, %error, "could not roll a segment");
-            // It may have been closed all the same: nothing is appended to it until meta answers.
-            if let Some(active) = log.state.lock().active_mut() {
-                active.stage = Stage::Draining;
-            }
-            log.refuse_waiting(&inner, &AppendError::Stopped("no segment could be opened".into()));
-            log.changed.notify_waiters();
+        Finish::Won(_) => {
+            add(&inner.metrics.rolls, 1);
+            inner.store.close_segment(segment(log.id, closed.epoch));
+            inner.reload(&log);
         }
+        Finish::Lost(_) => inner.reload(&log),
+        Finish::Gone => inner.remove(&log),
     }
 }
 
-impl Active {
-    fn plan_roll(&self, inner: &Inner, log: LogId, now_ms: i64) -> Roll {
-        let end = self.sequencer.committed();
-        Roll {
-            log,
-            closed: Closed {
-                epoch: self.epoch,
-                leader_epoch: self.leader_epoch,
-                base: self.base,
-                end,
-                bytes: self.fill.bytes,
-                newest_ms: newest_ms(self.max_timestamp, now_ms),
-            },
-            max_timestamp: self.max_timestamp,
-            open: Open {
-                epoch: next_epoch(self.epoch),
-                leader_epoch: self.leader_epoch,
-                base: end,
-            },
-            sequencer: inner.me(),
-            now_ms,
+/// A planned close that has begun.
+struct Begun {
+    plan: PlannedClose,
+    effect: crate::core::closing::Effect,
+    closed: Closed,
+    filled: Filled,
+    factor: usize,
+}
+
+impl Ready {
+    /// Begins to close the drained segment.
+    fn begin_close(&mut self, inner: &Inner) -> Option<Begun> {
+        let factor = self.factor;
+        let active = self.active_mut()?;
+        let token = inner.registry.token();
+        let mut plan = PlannedClose::new(active.head.clone(), token, &mut active.replication);
+        let Some(planned::Effect::Snapshot) = plan.progress(&active.replication) else {
+            active.stage = Stage::Draining;
+            return None;
+        };
+        if !active.links.is_empty() && !active.replication.sequencer().producers().is_empty() {
+            // For the next sequencer, if that is another node: it saves the reading of headers.
+            let mut effects = Effects::default();
+            if let Err(error) = active.write_snapshot(inner, false, &mut effects) {
+                tracing::debug!(log = %active.log, %error, "no snapshot at the end of a segment");
+            }
         }
+        let Some(planned::Effect::Closing(effect)) = plan.snapshot_done() else { return None };
+        let end = active.replication.sequencer().committed();
+        let now_ms = inner.clock.wall_ms();
+        let Head { epoch, leader_epoch, base, ref replicas, .. } = active.head;
+        let closed = Closed {
+            epoch,
+            leader_epoch,
+            base,
+            end,
+            bytes: active.fill.bytes,
+            newest_ms: newest_ms(active.max_timestamp, now_ms),
+            replicas: replicas.clone(),
+            is_short: false,
+        };
+        let filled = Filled {
+            base,
+            leader_epoch,
+            replicas: replicas.clone(),
+            bytes: active.fill.bytes,
+            max_timestamp: active.max_timestamp,
+        };
+        Some(Begun { plan, effect, closed, filled, factor })
     }
 }
 
@@ -274,29 +338,33 @@ impl super::state::State {
     /// written.
     fn rolled(
         &mut self,
-        log: &super::state::Log,
-        inner: &Inner,
-        roll: Roll,
+        inner: &Arc<Inner>,
+        log: &SharedLog,
+        closed: Closed,
+        head: Head,
     ) -> Result<(), ChainError> {
         let Some(ready) = self.ready_mut() else { return Ok(()) };
-        if roll.closed.end == roll.closed.base {
-            ready.superseded.push(roll.closed.epoch);
+        if closed.end == closed.base {
+            ready.superseded.push(closed.epoch);
         }
-        ready.chain.roll(roll.closed, roll.open)?;
-        let durability = ready.durability;
+        ready.chain.roll(closed, open_of(&head))?;
+        ready.replicas = head.replicas.clone();
         if let Some(active) = ready.active_mut() {
-            active.reopen(&roll.open, durability);
+            active.reopen(head);
         }
-        self.begin_segment(log, inner);
+        self.begin_segment(inner, log);
         Ok(())
     }
 
-    /// Begins a segment with its snapshot. If there is no room now, the first append tries again.
-    fn begin_segment(&mut self, log: &super::state::Log, inner: &Inner) {
-        if let Some(active) = self.active_mut()
-            && let Err(error) = active.write_first_snapshot(log, inner)
-        {
-            tracing::debug!(log = %log.id, %error, "a snapshot has to wait");
+    /// Begins a segment: its peers are reached, and its snapshot is written. If there is no room
+    /// for that now, the first append tries again.
+    pub(super) fn begin_segment(&mut self, inner: &Arc<Inner>, log: &SharedLog) {
+        if let Some(active) = self.active_mut() {
+            let mut effects = Effects::default();
+            active.attach(inner, log, &mut effects);
+            if let Err(error) = active.write_first_snapshot(inner, &mut effects) {
+                tracing::debug!(log = %log.id, %error, "a snapshot has to wait");
+            }
         }
         self.tell_bounds();
     }

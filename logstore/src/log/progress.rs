@@ -8,11 +8,30 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
+use tokio::sync::Notify;
+
 use super::append::Listing;
+use super::replicas::Held;
 use super::service::Inner;
 use super::state::SharedLog;
 use crate::AppendError;
-use crate::store::{Position, StoreEvents};
+use crate::store::{Position, StoreError, StoreEvents};
+
+/// Who waits for the journal: a log at its sequencer, or a replica.
+pub(super) enum Listed {
+    Log(SharedLog),
+    Held(Arc<Held>),
+}
+
+impl Listed {
+    /// The journal went on. Says whether it still waits.
+    fn complete(&self, inner: &Arc<Inner>) -> bool {
+        match self {
+            Self::Log(log) => log.complete(inner),
+            Self::Held(held) => held.complete(inner),
+        }
+    }
+}
 
 /// The store's events on their way to a [`LogStore`](super::LogStore): made first, given to the
 /// store and then to the log service.
@@ -25,7 +44,9 @@ pub struct Progress {
     /// One past the largest position that was given out.
     appended: AtomicU64,
     failure: OnceLock<String>,
-    listed: Mutex<Vec<SharedLog>>,
+    listed: Mutex<Vec<Listed>>,
+    /// Tasks that wait for a report.
+    reported: Notify,
     inner: OnceLock<Weak<Inner>>,
 }
 
@@ -68,9 +89,45 @@ impl Progress {
         self.reports.load(Ordering::SeqCst)
     }
 
-    /// Puts a log on the list.
-    pub(super) fn enlist(&self, log: &SharedLog, listing: Listing) {
-        self.listed.lock().push(Arc::clone(log));
+    /// Resolves when the journal has reported after this call, or failed.
+    pub(super) fn next_report(&self) -> impl Future<Output = ()> + Send + '_ {
+        let mut reported = Box::pin(self.reported.notified());
+        reported.as_mut().enable();
+        let has_failed = self.failure().is_some();
+        async move {
+            if !has_failed {
+                reported.await;
+            }
+        }
+    }
+
+    /// Resolves when the journal has failed.
+    pub(super) async fn failed_for_good(&self) {
+        while self.failure().is_none() {
+            self.next_report().await;
+        }
+    }
+
+    /// Resolves when everything up to `position` is durable.
+    ///
+    /// # Errors
+    /// The journal failed.
+    pub(super) async fn wait_durable(&self, position: Position) -> Result<(), StoreError> {
+        loop {
+            let report = self.next_report();
+            if self.durable_position().is_some_and(|durable| durable >= position) {
+                return Ok(());
+            }
+            if let Some(reason) = self.failure() {
+                return Err(StoreError::Failed(reason.to_owned()));
+            }
+            report.await;
+        }
+    }
+
+    /// Puts a log or a replica on the list.
+    pub(super) fn enlist(&self, listed: Listed, listing: Listing) {
+        self.listed.lock().push(listed);
         // A report that came between the append and the line above has not seen the log.
         let is_late = match listing {
             Listing::Durable(position) => {
@@ -87,7 +144,7 @@ impl Progress {
         let Some(inner) = self.inner.get().and_then(Weak::upgrade) else { return };
         loop {
             let seen = self.reports();
-            let mut logs = std::mem::take(&mut *self.listed.lock());
+            let mut logs: Vec<Listed> = std::mem::take(&mut *self.listed.lock());
             if logs.is_empty() {
                 return;
             }
@@ -112,6 +169,7 @@ impl StoreEvents for Progress {
         self.durable.fetch_max(position.0.saturating_add(1), Ordering::SeqCst);
         self.reports.fetch_add(1, Ordering::SeqCst);
         self.sweep();
+        self.reported.notify_waiters();
     }
 
     fn failed(&self, reason: &str) {
@@ -119,6 +177,7 @@ impl StoreEvents for Progress {
             return;
         }
         tracing::error!(reason, "the journal failed: no more appends are taken, reads go on");
+        self.reported.notify_waiters();
         let Some(inner) = self.inner.get().and_then(Weak::upgrade) else { return };
         let refusal = AppendError::JournalFailed;
         for log in inner.all_logs() {

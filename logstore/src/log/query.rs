@@ -3,16 +3,28 @@
 use interflow_meta::{Epoch, Offset};
 
 use super::service::Inner;
+use super::sources;
 use super::state::{Ready, SharedLog, segment};
+use crate::core::chain::Closed;
 use crate::store::StoreError;
 use crate::{LogDescription, LogError, SegmentDescription};
 
 /// A part of the chain that can be searched: a segment, from and up to an offset.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Part {
     epoch: Epoch,
     start: Offset,
     end: Offset,
+    /// Not the open segment.
+    closed: Option<Closed>,
+}
+
+impl Part {
+    /// The segment, if another node has it.
+    fn elsewhere(&self, inner: &Inner, log: &SharedLog) -> Option<&Closed> {
+        let id = segment(log.id, self.epoch);
+        self.closed.as_ref().filter(|closed| !inner.has_all(id, closed))
+    }
 }
 
 /// The first batch at or behind the log's start whose largest timestamp is at or after
@@ -24,6 +36,13 @@ pub(super) async fn batch_at_time(
 ) -> Result<Option<(Offset, i64)>, LogError> {
     for part in parts(log)? {
         let id = segment(log.id, part.epoch);
+        if part.elsewhere(inner, log).is_some() {
+            let found = scan(inner, log, &part, |max| max >= timestamp).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            continue;
+        }
         if inner.store.segment(id).is_none_or(|found| found.max_timestamp < timestamp) {
             continue;
         }
@@ -31,7 +50,7 @@ pub(super) async fn batch_at_time(
         match found {
             Some((base, _)) if base < part.start => {
                 // Below the log's start. What is behind it has to be looked through.
-                let found = scan(inner, log, part, |max| max >= timestamp).await?;
+                let found = scan(inner, log, &part, |max| max >= timestamp).await?;
                 if found.is_some() {
                     return Ok(found);
                 }
@@ -51,6 +70,11 @@ pub(super) async fn batch_of_max_time(
     let mut best: Option<(Offset, i64)> = None;
     for part in parts(log)? {
         let id = segment(log.id, part.epoch);
+        if part.elsewhere(inner, log).is_some() {
+            let candidate = scan_max(inner, log, &part).await?;
+            best = best.into_iter().chain(candidate).reduce(later);
+            continue;
+        }
         let Some(found) = inner.store.segment(id) else { continue };
         if best.is_some_and(|(_, max)| max >= found.max_timestamp) {
             continue;
@@ -60,7 +84,7 @@ pub(super) async fn batch_of_max_time(
             Some(of_all)
         } else {
             // The segment's largest is in flight yet, or below the log's start.
-            scan_max(inner, log, part).await?
+            scan_max(inner, log, &part).await?
         };
         if let Some((base, timestamp)) = candidate
             && best.is_none_or(|(_, max)| timestamp > max)
@@ -95,7 +119,7 @@ pub(super) fn describe(inner: &Inner, log: &SharedLog) -> Result<LogDescription,
         .map(|closed| description(closed.epoch, closed.leader_epoch, closed.base, Some(closed.end)))
         .chain([description(open.epoch, open.leader_epoch, open.base, None)])
         .collect();
-    let producers = ready.active().map_or(0, |active| active.sequencer.producers().len());
+    let producers = ready.active().map_or(0, |active| active.replication.sequencer().producers().len());
     Ok(LogDescription { bounds: ready.bounds(), segments, producers })
 }
 
@@ -112,9 +136,9 @@ impl Ready {
         let open = self.chain.open();
         self.chain
             .closed()
-            .map(|closed| (closed.epoch, closed.base, closed.end))
-            .chain([(open.epoch, open.base, committed)])
-            .map(|(epoch, base, end)| Part { epoch, start: base.max(start), end })
+            .map(|closed| (closed.epoch, closed.base, closed.end, Some(closed.clone())))
+            .chain([(open.epoch, open.base, committed, None)])
+            .map(|(epoch, base, end, closed)| Part { epoch, start: base.max(start), end, closed })
             .filter(|part| part.start < part.end)
             .collect()
     }
@@ -124,7 +148,7 @@ impl Ready {
 async fn scan(
     inner: &Inner,
     log: &SharedLog,
-    part: Part,
+    part: &Part,
     is_wanted: impl Fn(i64) -> bool,
 ) -> Result<Option<(Offset, i64)>, LogError> {
     Ok(timestamps(inner, log, part).await?.into_iter().find(|(_, max)| is_wanted(*max)))
@@ -134,23 +158,33 @@ async fn scan(
 async fn scan_max(
     inner: &Inner,
     log: &SharedLog,
-    part: Part,
+    part: &Part,
 ) -> Result<Option<(Offset, i64)>, LogError> {
     let all = timestamps(inner, log, part).await?;
-    Ok(all.into_iter().reduce(|best, next| if next.1 > best.1 { next } else { best }))
+    Ok(all.into_iter().reduce(later))
+}
+
+/// The one with the larger timestamp; the first of equals.
+fn later(best: (Offset, i64), next: (Offset, i64)) -> (Offset, i64) {
+    if next.1 > best.1 { next } else { best }
 }
 
 /// The batches of a part with their largest timestamps; the first may begin below it.
 async fn timestamps(
     inner: &Inner,
     log: &SharedLog,
-    part: Part,
+    part: &Part,
 ) -> Result<Vec<(Offset, i64)>, LogError> {
     let id = segment(log.id, part.epoch);
-    let headers = inner.store.headers(id, part.start).await.map_err(log_error)?;
+    let headers = match part.elsewhere(inner, log) {
+        Some(closed) => sources::headers(inner, id, closed, part.start).await,
+        None => inner.store.headers(id, part.start).await.map(|headers| {
+            headers.into_iter().map(|(header, _)| header).collect()
+        }),
+    };
     Ok(headers
+        .map_err(log_error)?
         .into_iter()
-        .map(|(header, _)| header)
         .filter(|header| {
             let end = header.base_offset.saturating_add(u64::from(header.count));
             header.count > 0 && end > part.start && header.base_offset < part.end

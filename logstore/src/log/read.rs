@@ -1,11 +1,14 @@
 //! Reads over the chain.
 
+use std::sync::Arc;
+
 use interflow_meta::{LogId, Offset};
 
 use super::metrics::add;
 use super::service::Inner;
+use super::sources;
 use super::state::{Ready, SharedLog, segment};
-use crate::core::chain::Place;
+use crate::core::chain::{Closed, Place};
 use crate::store::{SegmentRead, SegmentReadOutcome, StoreError};
 use crate::{Bounds, Read, ReadError, ReadOutcome};
 
@@ -16,12 +19,12 @@ enum Step {
     /// Nothing is here: go on at this offset.
     Skip(Offset),
     /// Read this segment up to `limit`; a segment without more goes on at `next_base`.
-    Segment { read: SegmentRead, next_base: Offset, bounds: Bounds },
+    Segment { read: SegmentRead, next_base: Offset, bounds: Bounds, closed: Option<Box<Closed>> },
 }
 
 /// Reads from the first segment, at or behind the offset, that has a batch which matches.
 pub(super) async fn read(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     log: &SharedLog,
     read: Read,
 ) -> Result<ReadOutcome, ReadError> {
@@ -34,7 +37,7 @@ pub(super) async fn read(
             ready.step(log.id, &read, offset, is_first)?
         };
         is_first = false;
-        let (request, next_base, bounds) = match step {
+        let (request, next_base, bounds, closed) = match step {
             Step::End(bounds) => {
                 return Ok(ReadOutcome { batches: Vec::new(), next_offset: offset, bounds });
             }
@@ -42,24 +45,26 @@ pub(super) async fn read(
                 offset = next;
                 continue;
             }
-            Step::Segment { read, next_base, bounds } => (read, next_base, bounds),
+            Step::Segment { read, next_base, bounds, closed } => (read, next_base, bounds, closed),
         };
         let (id, from, end) = (request.id, request.offset, request.end);
-        let outcome = match inner.store.try_read(&request) {
-            Some(outcome) => {
-                add(&inner.metrics.memory_reads, 1);
-                outcome
-            }
-            None => {
-                add(&inner.metrics.disk_reads, 1);
-                inner.store.read(request).await
-            }
+        let elsewhere = closed.filter(|closed| !inner.has_all(id, closed));
+        let outcome = if let Some(closed) = &elsewhere {
+            add(&inner.metrics.peer_reads, 1);
+            sources::read(inner, closed, &request).await
+        } else if let Some(outcome) = inner.store.try_read(&request) {
+            add(&inner.metrics.memory_reads, 1);
+            outcome
+        } else {
+            add(&inner.metrics.disk_reads, 1);
+            inner.store.read(request).await
         };
         let SegmentReadOutcome { batches, next_offset } =
             outcome.map_err(|error| read_error(error, from, end))?;
         // Offsets of a segment are dense: what it begins with was lost.
         let begins = batches.first().map_or(next_offset, |batch| batch.base_offset);
         if begins > from
+            && elsewhere.is_none()
             && let Some(found) = inner.store.segment(id)
             && found.start > from
         {
@@ -112,7 +117,8 @@ impl Ready {
                 };
                 // The open segment has no next one; a limit inside a segment is its end for now.
                 let next_base = if next_base > limit { end } else { next_base };
-                Ok(Step::Segment { read: request, next_base, bounds })
+                let closed = self.chain.closed_segment(epoch).cloned().map(Box::new);
+                Ok(Step::Segment { read: request, next_base, bounds, closed })
             }
             Place::Gap { next_base } => Ok(Step::Skip(next_base)),
             Place::Below => Err(ReadError::OutOfRange { offset, start, committed }),

@@ -3,11 +3,12 @@
 use interflow_meta::{Durability, Epoch, LogId, Offset};
 
 use super::service::Inner;
+use super::sources;
 use super::state::{Recovered, segment};
 use crate::core::chain::{Chain, Open};
 use crate::core::producers::{ProducerLimits, Producers};
 use crate::core::sequencer::MAX_AHEAD;
-use crate::store::{EntryHeader, FoundSegment, StoreError};
+use crate::store::{EntryHeader, EntryKind, FoundSegment, StoreError};
 
 /// What is on the disk of the open segment of an earlier incarnation.
 ///
@@ -138,6 +139,69 @@ pub(super) async fn producers(
                 "headers are damaged: producers may be able to append a batch twice"
             ),
             Err(error) => return Err(error),
+        }
+    }
+    Ok(producers)
+}
+
+/// The producer table at the end of the closed segments of a log with several replicas: the newest
+/// snapshot and the headers behind it. `superseded` are segments on this disk without offsets.
+///
+/// # Errors
+/// A segment can't be read now; another look may have more luck.
+pub(super) async fn replicated_producers(
+    inner: &Inner,
+    log: LogId,
+    chain: &Chain,
+    superseded: &[Epoch],
+    limits: &ProducerLimits,
+) -> Result<Producers, StoreError> {
+    let newest = chain.closed().next_back().map(|closed| closed.epoch);
+    let mut empty: Vec<_> =
+        superseded.iter().filter(|epoch| newest.is_none_or(|newest| **epoch > newest)).collect();
+    empty.sort_unstable();
+    for epoch in empty.into_iter().rev() {
+        let found = inner.store.last_snapshot(segment(log, *epoch)).await;
+        if let Ok(Some((header, payload))) = found
+            && header.base_offset == chain.open().base
+            && let Ok((producers, _)) = Producers::decode(&payload)
+        {
+            return Ok(producers);
+        }
+    }
+    let mut producers = Producers::default();
+    let mut behind = Vec::new();
+    for closed in chain.closed().rev() {
+        let id = segment(log, closed.epoch);
+        let headers = match sources::since_snapshot(inner, id, closed).await {
+            Ok(headers) => headers,
+            Err(StoreError::Damaged(range)) => {
+                tracing::warn!(
+                    %log, epoch = %closed.epoch, ?range,
+                    "headers are damaged: producers may be able to append a batch twice"
+                );
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let snapshot = headers
+            .first()
+            .filter(|(header, _)| header.kind == EntryKind::Snapshot)
+            .and_then(|(_, payload)| Producers::decode(payload).ok());
+        let is_first = headers.first().is_some_and(|(header, _)| header.base_offset == closed.base);
+        behind.push((closed.end, headers));
+        if let Some((snapshot, _)) = snapshot {
+            producers = snapshot;
+            break;
+        }
+        if is_first {
+            // It began without a snapshot: nobody was known then.
+            break;
+        }
+    }
+    for (end, headers) in behind.into_iter().rev() {
+        for (header, _) in headers.iter().filter(|(header, _)| header.base_offset < end) {
+            replay(&mut producers, header, inner.clock.wall_ms(), limits);
         }
     }
     Ok(producers)

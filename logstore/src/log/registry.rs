@@ -2,19 +2,29 @@
 
 use async_trait::async_trait;
 use interflow_meta::logs::{self, ChainError, ClosedSegment, Closing, LogHead, Opening, Policy};
-use interflow_meta::{Durability, Epoch, LogId, Meta, MetaError, NodeId, Offset};
+use interflow_meta::nodes::{self, NodeState};
+use interflow_meta::{Epoch, LogId, Meta, MetaError, NodeId, Offset};
 
 use crate::core::chain::{Closed, Open};
+use crate::core::segment::{Head, Life, Nodes};
 
 /// A log as meta knows it.
 #[derive(Clone, Debug)]
 pub(crate) struct LogRecord {
-    pub(crate) open: Open,
-    pub(crate) sequencer: (NodeId, u64),
+    pub(crate) head: Head,
     pub(crate) closed: Vec<Closed>,
     pub(crate) trim: Offset,
-    pub(crate) durability: Durability,
     pub(crate) policy: Policy,
+    /// How many replicas its segments are to have.
+    pub(crate) factor: usize,
+}
+
+impl LogRecord {
+    /// The segment at the chain's end.
+    pub(crate) fn open(&self) -> Open {
+        let Head { epoch, leader_epoch, base, .. } = self.head;
+        Open { epoch, leader_epoch, base }
+    }
 }
 
 /// One transaction: the head is still the segment `closed.epoch`, which is closed, and `open` is
@@ -26,23 +36,29 @@ pub(crate) struct Roll {
     /// The largest timestamp of the closed segment's records.
     pub(crate) max_timestamp: Option<i64>,
     pub(crate) open: Open,
-    /// Who is to be the new segment's sequencer.
-    pub(crate) sequencer: (NodeId, u64),
+    /// Who stores the new segment; the first is to be its sequencer.
+    pub(crate) replicas: Nodes,
+    /// Who asks.
+    pub(crate) me: Life,
+    /// Drawn at random, once for all attempts: the caller knows its own commit again by it.
+    pub(crate) token: u64,
     pub(crate) now_ms: i64,
 }
 
 /// What became of a roll.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RollOutcome {
-    /// As asked. The new segment's number is `Roll::open.epoch`.
-    Rolled,
+    /// As asked; this is the head.
+    Rolled(Head),
     /// The head is another segment: whoever closed it first has won.
-    Lost,
+    Lost(Head),
     /// There is no such log.
     NoSuchLog,
+    /// The new sequencer's node takes no segments: nothing was written.
+    NodeIsOut,
 }
 
-/// Meta can't be read or written now.
+/// Meta can't be read or written now. What was to be written may have been.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
 pub(crate) struct RegistryError(pub(crate) String);
@@ -53,13 +69,21 @@ pub(crate) trait Registry: Send + Sync + 'static {
     /// The log's head and closed segments; `None` if there is no such log.
     async fn load(&self, log: LogId) -> Result<Option<LogRecord>, RegistryError>;
 
-    /// Closes and opens in one transaction. An unknown outcome is found out before this returns.
+    /// The log's head; `None` if there is no such log.
+    async fn head(&self, log: LogId) -> Result<Option<Head>, RegistryError> {
+        Ok(self.load(log).await?.map(|record| record.head))
+    }
+
+    /// Closes and opens in one transaction.
     async fn roll(&self, roll: &Roll) -> Result<RollOutcome, RegistryError>;
 
     /// Makes `before` the log's first offset unless it is further already, and takes the closed
     /// segments that lie wholly below out of the chain. Returns the trim offset as it is then;
     /// `None`: no such log.
     async fn trim(&self, log: LogId, before: Offset) -> Result<Option<Offset>, RegistryError>;
+
+    /// A number that nobody else draws.
+    fn token(&self) -> u64;
 }
 
 /// The number after `epoch`.
@@ -75,54 +99,71 @@ impl Registry for Meta {
             .await
             .map_err(|error: MetaError| RegistryError(error.to_string()))?;
         Ok(chain.map(|chain| LogRecord {
-            open: Open {
-                epoch: chain.head.open.epoch,
-                leader_epoch: chain.head.open.leader_epoch,
-                base: chain.head.open.base,
-            },
-            sequencer: (chain.head.open.sequencer, chain.head.open.incarnation),
+            head: head(&chain.head),
             closed: chain.closed.iter().map(closed).collect(),
             trim: chain.head.trim,
-            durability: chain.head.durability,
             policy: chain.head.policy,
+            factor: usize::try_from(chain.head.replication_factor).unwrap_or(usize::MAX).max(1),
         }))
     }
 
+    async fn head(&self, log: LogId) -> Result<Option<Head>, RegistryError> {
+        let found = self.transact(|tx| async move { logs::load_head(&tx, log).await }).await;
+        let found = found.map_err(|error: MetaError| RegistryError(error.to_string()))?;
+        Ok(found.as_ref().map(head))
+    }
+
     async fn roll(&self, roll: &Roll) -> Result<RollOutcome, RegistryError> {
-        let (node, incarnation) = roll.sequencer;
-        let closing = Closing {
+        let closing = &Closing {
             expected_epoch: roll.closed.epoch,
             end: roll.closed.end,
             closed_ms: roll.now_ms,
             max_timestamp_ms: roll.max_timestamp,
             bytes: roll.closed.bytes,
-            is_short: false,
+            is_short: roll.closed.is_short,
         };
-        let opening = Opening {
-            base: roll.open.base,
-            leader_epoch: roll.open.leader_epoch,
-            sequencer: node,
-            incarnation,
-            replicas: vec![node],
-            token: self.random_u64(),
-            opened_ms: roll.now_ms,
-        };
-        let (closing, opening) = (&closing, &opening);
         let log = roll.log;
+        let sequencer = *roll.replicas.first().unwrap_or(&roll.me.node);
         let outcome = self
-            .transact(|tx| async move { logs::close_and_open(&tx, log, closing, opening).await })
+            .transact(|tx| async move {
+                let incarnation = if sequencer == roll.me.node {
+                    roll.me.incarnation
+                } else {
+                    match nodes::get(&tx, sequencer).await? {
+                        Some(node) if node.state == NodeState::ReadWrite => node.incarnation,
+                        _ => return Ok(None),
+                    }
+                };
+                let opening = &Opening {
+                    base: roll.open.base,
+                    leader_epoch: roll.open.leader_epoch,
+                    sequencer,
+                    incarnation,
+                    replicas: roll.replicas.to_vec(),
+                    token: roll.token,
+                    opened_ms: roll.now_ms,
+                };
+                logs::close_and_open(&tx, log, closing, opening).await.map(Some)
+            })
             .await;
         match outcome {
-            Ok(_) => Ok(RollOutcome::Rolled),
-            // A roll whose outcome nobody could find out then was made after all: nobody else
-            // opens segments for this incarnation of this node.
-            Err(ChainError::Moved(head)) if is_own(&head, roll) => Ok(RollOutcome::Rolled),
-            Err(ChainError::Moved(_)) => Ok(RollOutcome::Lost),
+            Ok(Some(found)) => Ok(RollOutcome::Rolled(head(&found))),
+            Ok(None) => Ok(RollOutcome::NodeIsOut),
+            // A roll whose outcome nobody could find out then was made after all, or another one
+            // opened the very same for this life.
+            Err(ChainError::Moved(found)) if is_own(&found, roll) => {
+                Ok(RollOutcome::Rolled(head(&found)))
+            }
+            Err(ChainError::Moved(found)) => Ok(RollOutcome::Lost(head(&found))),
             Err(ChainError::NotFound) => Ok(RollOutcome::NoSuchLog),
             Err(error @ (ChainError::GoesBack | ChainError::Meta(_))) => {
                 Err(RegistryError(error.to_string()))
             }
         }
+    }
+
+    fn token(&self) -> u64 {
+        self.random_u64()
     }
 
     async fn trim(&self, log: LogId, before: Offset) -> Result<Option<Offset>, RegistryError> {
@@ -141,10 +182,28 @@ impl Registry for Meta {
     }
 }
 
-fn is_own(head: &LogHead, roll: &Roll) -> bool {
-    (head.open.sequencer, head.open.incarnation) == roll.sequencer
-        && head.open.epoch == roll.open.epoch
-        && head.open.base == roll.open.base
+fn is_own(found: &LogHead, roll: &Roll) -> bool {
+    let sequencer = Life { node: found.open.sequencer, incarnation: found.open.incarnation };
+    sequencer == roll.me && found.open.epoch == roll.open.epoch && found.open.base == roll.open.base
+}
+
+fn head(head: &LogHead) -> Head {
+    let open = &head.open;
+    Head {
+        epoch: open.epoch,
+        base: open.base,
+        leader_epoch: open.leader_epoch,
+        durability: head.durability,
+        sequencer: Life { node: open.sequencer, incarnation: open.incarnation },
+        replicas: sequencer_first(open.sequencer, &open.replicas),
+        token: open.token,
+    }
+}
+
+/// The sequencer's node is the first of its segment's.
+fn sequencer_first(sequencer: NodeId, replicas: &[NodeId]) -> Nodes {
+    let others = replicas.iter().copied().filter(|node| *node != sequencer);
+    std::iter::once(sequencer).chain(others).collect()
 }
 
 fn closed(segment: &ClosedSegment) -> Closed {
@@ -155,6 +214,8 @@ fn closed(segment: &ClosedSegment) -> Closed {
         end: segment.end,
         bytes: segment.bytes,
         newest_ms: newest_ms(segment.max_timestamp_ms, segment.closed_ms),
+        replicas: Nodes::from_slice(&segment.replicas),
+        is_short: segment.is_short,
     }
 }
 

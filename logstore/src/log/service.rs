@@ -1,7 +1,7 @@
 //! The log service of this node.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use interflow_meta::{Epoch, LogId, Meta, NodeId};
@@ -10,18 +10,24 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::append::Work;
+use super::append::{Effects, Work};
 use super::config::LogConfig;
+use super::links::Links;
 use super::metrics::{LogMetrics, add, sub};
 use super::outbox::Event;
 use super::progress::Progress;
 use super::registry::Registry;
+use super::replicas::Replicas;
+use super::seals::{SEALS, Seals};
 use super::state::{Log, Phase, Ready, SharedLog, Stage};
+use super::timers::{self, Timers};
 use super::waiting::Budget;
-use super::{load, open, retain};
+use super::{load, open, resign, retain};
 use crate::clock::Clock;
 use crate::core::producers::ProducerLimits;
-use crate::store::EntryStore;
+use crate::core::segment::Life;
+use crate::peers::{Alone, Peers};
+use crate::store::{EntryStore, SegmentId, StoreError};
 use crate::{AppendError, Durability, LogError};
 
 type Map<V> = HashMap<LogId, V, foldhash::fast::RandomState>;
@@ -45,6 +51,8 @@ pub(super) struct Parts {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) config: LogConfig,
     pub(super) identity: Identity,
+    pub(super) peers: Arc<dyn Peers>,
+    pub(super) seals: Seals,
 }
 
 /// Whether the service takes appends.
@@ -69,6 +77,12 @@ pub(crate) struct Inner {
     pub(super) metrics: Arc<LogMetrics>,
     pub(super) stop: CancellationToken,
     pub(super) waiting: Budget,
+    pub(super) peers: Arc<dyn Peers>,
+    pub(super) links: Links,
+    pub(super) timers: Timers,
+    pub(super) replicas: Replicas,
+    /// Bytes of entries that logs keep for their peers.
+    pub(super) kept: Arc<AtomicU64>,
     identity: Identity,
     logs: RwLock<Map<SharedLog>>,
     /// Segments that the start found, of logs that weren't loaded yet.
@@ -107,15 +121,47 @@ impl LogStore {
             clock,
             config,
             identity,
+            peers: Arc::new(Alone(identity.node)),
+            seals: Seals::default(),
         });
         service.start_retention();
         service
     }
 
+    /// The same as one of several nodes.
+    ///
+    /// # Errors
+    /// The store's, when what is sealed can't be read.
+    pub(crate) async fn open_among(
+        meta: Meta,
+        store: Arc<dyn EntryStore>,
+        progress: Arc<Progress>,
+        identity: Identity,
+        config: LogConfig,
+        clock: Arc<dyn Clock>,
+        peers: Arc<dyn Peers>,
+    ) -> Result<Self, StoreError> {
+        let seals = Seals::load(&*store).await?;
+        let service = Self::start(Parts {
+            upkeep: Arc::new(meta.background()),
+            registry: Arc::new(meta),
+            store,
+            progress,
+            clock,
+            config,
+            identity,
+            peers,
+            seals,
+        });
+        service.start_timers();
+        service.start_retention();
+        Ok(service)
+    }
+
     /// The service without its retention task.
     pub(super) fn start(parts: Parts) -> Self {
         let mut found: Map<Vec<Epoch>> = Map::default();
-        for segment in parts.store.segments() {
+        for segment in parts.store.segments().iter().filter(|found| found.id.log != SEALS) {
             found.entry(segment.id.log).or_default().push(segment.id.epoch);
         }
         let max_waiting = parts.config.max_all_waiting_bytes;
@@ -129,6 +175,11 @@ impl LogStore {
             metrics: Arc::default(),
             stop: CancellationToken::new(),
             waiting: Budget::new(max_waiting),
+            peers: parts.peers,
+            links: Links::default(),
+            timers: Timers::default(),
+            replicas: Replicas::new(parts.seals),
+            kept: Arc::default(),
             identity: parts.identity,
             logs: RwLock::default(),
             found: Mutex::new(found),
@@ -138,6 +189,12 @@ impl LogStore {
         });
         inner.progress.attach(&inner);
         Self { inner }
+    }
+
+    /// Starts the task that keeps the timers of logs with peers.
+    pub(super) fn start_timers(&self) {
+        let inner = Arc::clone(&self.inner);
+        self.inner.tasks.spawn_on(timers::run(inner), &self.inner.runtime);
     }
 
     /// Starts the task that looks after retention.
@@ -204,8 +261,31 @@ impl LogStore {
 
 impl Inner {
     /// Who this node is as a sequencer.
-    pub(super) fn me(&self) -> (NodeId, u64) {
-        (self.identity.node, self.identity.incarnation)
+    pub(super) fn me(&self) -> Life {
+        Life { node: self.identity.node, incarnation: self.identity.incarnation }
+    }
+
+    /// Starts a task that ends with the service.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn_on(
+            async move {
+                stop.run_until_cancelled(task).await;
+            },
+            &self.runtime,
+        );
+    }
+
+    /// The log, if it is known.
+    pub(super) fn known(&self, id: LogId) -> Option<SharedLog> {
+        self.logs.read().get(&id).cloned()
+    }
+
+    /// Replicas of earlier segments of the log are closed: they need no memory.
+    pub(super) fn forget_earlier(&self, id: SegmentId) {
+        let earlier: Vec<_> =
+            self.replicas.known(id.log).into_iter().filter(|known| known.epoch < id.epoch).collect();
+        self.replicas.forget(&earlier);
     }
 
     pub(super) fn producer_limits(&self) -> ProducerLimits {
@@ -269,6 +349,7 @@ impl Inner {
             Work::Load => self.tasks.spawn_on(load::load(inner, log), &self.runtime),
             Work::Open => self.tasks.spawn_on(open::open(inner, log), &self.runtime),
             Work::Roll => self.tasks.spawn_on(open::roll(inner, log), &self.runtime),
+            Work::Learn => self.tasks.spawn_on(resign::learn(inner, log), &self.runtime),
         };
     }
 
@@ -318,8 +399,16 @@ impl Inner {
     /// What the old chain had is looked for as what a start finds is.
     pub(super) fn reload(self: &Arc<Self>, log: &SharedLog) {
         let left = log.state.lock().go_to(Phase::New);
-        if let Ok(Phase::Ready(ready)) = left {
-            self.found.lock().insert(log.id, ready.epochs());
+        if let Ok(Phase::Ready(mut ready)) = left {
+            let epochs = ready.epochs();
+            if let Some(active) = ready.active_mut() {
+                sub(&self.metrics.in_flight, active.replication.sequencer().journaling());
+                active.detach();
+                for reply in active.replication.abandon() {
+                    reply.send(Err(AppendError::Unknown));
+                }
+            }
+            self.found.lock().insert(log.id, epochs);
         }
         log.resume(self);
     }
@@ -333,8 +422,10 @@ impl Inner {
                 Some(ready) => {
                     epochs.extend(ready.epochs());
                     ready.active_mut().map(|active| {
-                        sub(&self.metrics.in_flight, active.sequencer.journaling());
-                        active.sequencer.abandon().collect()
+                        let journaling = active.replication.sequencer().journaling();
+                        sub(&self.metrics.in_flight, journaling);
+                        active.detach();
+                        active.replication.abandon().collect()
                     })
                 }
                 None => None,
@@ -377,11 +468,14 @@ impl Log {
         let Some(ready) = state.ready_mut() else { return };
         let durability = ready.durability;
         let Some(active) = ready.active_mut() else { return };
+        let has_producers = !active.replication.sequencer().producers().is_empty();
         let is_wanted = durability != Durability::Durable
-            || active.snapshot.batches_since > 100 && !active.sequencer.producers().is_empty();
-        if is_wanted && active.stage != Stage::Closing {
+            || active.snapshot.batches_since > 100 && has_producers;
+        // With peers, the next sequencer has it from them.
+        let is_open = !matches!(active.stage, Stage::Closing | Stage::Stopped);
+        if is_wanted && is_open && active.links.is_empty() {
             // Without it the next start reads more, or jumps: nothing is lost.
-            if let Err(error) = active.write_snapshot(self, inner, true) {
+            if let Err(error) = active.write_snapshot(inner, true, &mut Effects::default()) {
                 tracing::debug!(log = %self.id, %error, "no last snapshot");
             }
         }

@@ -12,13 +12,20 @@ use interflow_meta::{Durability, Epoch, LogId, Offset};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::links::NodeLink;
 use super::outbox::{Event, Outbox};
+use super::peering::Kept;
 use super::waiting::Queue;
 use crate::core::chain::Chain;
+use crate::core::replication::Replication;
 use crate::core::roll::Fill;
-use crate::core::sequencer::Sequencer;
+use crate::core::segment::{Head, Nodes};
+use crate::peers::SentEntry;
 use crate::store::{Position, SegmentId};
 use crate::{AppendReply, Bounds};
+
+/// What is kept with an entry as long as a peer may have to be sent it; nothing without peers.
+pub(super) type Payload = Option<Arc<SentEntry>>;
 
 /// A log and its lock. The lock is short: no disk, no meta, no observer is waited for under it.
 pub(crate) struct Log {
@@ -26,6 +33,8 @@ pub(crate) struct Log {
     pub(super) state: Mutex<State>,
     /// Told when the phase changed.
     pub(super) changed: Notify,
+    /// Told when an append waits for a close that meta didn't take.
+    pub(super) nudged: Notify,
 }
 
 #[derive(Default)]
@@ -59,6 +68,10 @@ pub(super) struct Ready {
     pub(super) trim: Offset,
     pub(super) durability: Durability,
     pub(super) policy: Policy,
+    /// How many replicas a segment is to have.
+    pub(super) factor: usize,
+    /// Who stores the open segment; the first is its sequencer.
+    pub(super) replicas: Nodes,
     /// Segments on the disk that the chain doesn't have; they go when the producer table no
     /// longer needs them.
     pub(super) superseded: Vec<Epoch>,
@@ -91,10 +104,12 @@ pub(super) struct Recovered {
 
 /// An open segment of which this node is the sequencer.
 pub(super) struct Active {
-    pub(super) epoch: Epoch,
-    pub(super) leader_epoch: u32,
-    pub(super) base: Offset,
-    pub(super) sequencer: Sequencer<AppendReply>,
+    pub(super) log: LogId,
+    pub(super) head: Head,
+    pub(super) replication: Replication<AppendReply, Payload>,
+    /// The ways to its peers, the first to peer 1.
+    pub(super) links: Vec<Arc<NodeLink>>,
+    pub(super) kept: Kept,
     pub(super) stage: Stage,
     pub(super) fill: Fill,
     pub(super) max_timestamp: Option<i64>,
@@ -112,6 +127,8 @@ pub(super) enum Stage {
     Draining,
     /// Its close is being written to meta.
     Closing,
+    /// Others close it: it takes none, and waits to read where it ended.
+    Stopped,
 }
 
 /// What is known of the producer snapshots of an open segment.
@@ -127,7 +144,7 @@ pub(super) struct SnapshotState {
 
 impl Log {
     pub(super) fn new(id: LogId) -> Self {
-        Self { id, state: Mutex::default(), changed: Notify::new() }
+        Self { id, state: Mutex::default(), changed: Notify::new(), nudged: Notify::new() }
     }
 
     /// Tells observers what is queued for them. Called without the lock.
@@ -216,14 +233,14 @@ impl Ready {
     /// Everything below is committed.
     pub(super) fn committed(&self) -> Offset {
         match &self.writer {
-            Writer::Active(active) => active.sequencer.committed(),
+            Writer::Active(active) => active.replication.sequencer().committed(),
             Writer::Recovered(recovered) => recovered.end,
         }
     }
 
     /// The next offset that is given out.
     pub(super) fn next(&self) -> Offset {
-        self.active().map_or_else(|| self.committed(), |active| active.sequencer.next())
+        self.active().map_or_else(|| self.committed(), |active| active.replication.sequencer().next())
     }
 
     /// The first offset that can be read.

@@ -3,12 +3,15 @@
 use super::append::Effects;
 use super::metrics::add;
 use super::service::Inner;
-use super::state::{Active, Log, segment};
+use super::state::{Active, Payload, segment};
 use crate::core::producers::MAX_WINDOW;
+use crate::core::replication::Offer;
 use crate::core::roll::{self, RollPolicy};
+use crate::core::segment as core;
 use crate::core::sequencer::{Candidate, Check};
+use crate::peers::SentEntry;
 use crate::store::{Entry, EntryHeader, EntryKind, Position, StoreError};
-use crate::{Append, AppendError, AppendKind, AppendReply, EarlyBatch, Offset};
+use crate::{Append, AppendError, AppendKind, AppendReply, EarlyBatch};
 
 /// What became of an append.
 pub(super) enum Taken {
@@ -23,15 +26,14 @@ pub(super) enum Taken {
 impl Active {
     /// A batch was refused without being judged by its sequence.
     pub(super) fn refused(&mut self, batch: &Candidate, inner: &Inner) {
-        if let Check::Journal(_) = self.sequencer.check(batch) {
-            self.sequencer.refused(batch, inner.clock.wall_ms());
+        if let Check::Journal(_) = self.replication.sequencer().check(batch) {
+            self.replication.refused(batch, inner.clock.wall_ms());
         }
     }
 
     /// Judges an append and journals it.
     pub(super) fn take(
         &mut self,
-        log: &Log,
         inner: &Inner,
         policy: &RollPolicy,
         append: Append,
@@ -39,21 +41,22 @@ impl Active {
         effects: &mut Effects,
     ) -> Taken {
         let batch = candidate(&append);
-        let base = match self.sequencer.check(&batch) {
-            Check::Journal(base) => base,
-            Check::Answer(answer) => {
-                self.sequencer.answer(answer, reply);
+        match self.replication.offer(&batch) {
+            Offer::Journal(_) => {}
+            Offer::Answer(answer) => {
+                self.replication.answer(answer, reply);
                 return Taken::Done(None);
             }
-        };
+            Offer::Busy | Offer::Closing => return Taken::NoRoom(append, reply),
+        }
         let now_ms = inner.clock.monotonic_ms();
         let bytes = append.batch.len() as u64;
         if roll::is_due(policy, &self.fill, bytes, u64::from(append.count), now_ms) {
             return Taken::RollIsDue(append, reply);
         }
         let wall_ms = inner.clock.wall_ms();
-        match self.journal(log, inner, &append, base) {
-            Ok(position) => {
+        match self.journal(inner, &append, &batch, effects) {
+            Ok((entry, position, sent)) => {
                 inner.progress.appended(position);
                 if self.fill.offsets == 0 {
                     self.fill.first_ms = now_ms;
@@ -68,7 +71,9 @@ impl Active {
                 add(&inner.metrics.records, u64::from(append.count));
                 add(&inner.metrics.bytes, bytes);
                 add(&inner.metrics.in_flight, 1);
-                self.sequencer.taken(&batch, position, wall_ms, reply);
+                let taken = (&batch, &entry, position);
+                let wanted = self.replication.taken(now_ms, taken, wall_ms, reply, sent);
+                self.replicate(inner, wanted, effects);
                 let early = append
                     .key
                     .filter(|_| append.early)
@@ -77,7 +82,7 @@ impl Active {
             }
             Err(AppendError::Busy) => Taken::NoRoom(append, reply),
             Err(error) => {
-                self.sequencer.refused(&batch, wall_ms);
+                self.replication.refused(&batch, wall_ms);
                 effects.refuse(reply, error);
                 Taken::Done(None)
             }
@@ -87,48 +92,58 @@ impl Active {
     /// Puts the batch, and before it a snapshot that is due, into the journal.
     fn journal(
         &mut self,
-        log: &Log,
         inner: &Inner,
         append: &Append,
-        base: Offset,
-    ) -> Result<Position, AppendError> {
+        batch: &Candidate,
+        effects: &mut Effects,
+    ) -> Result<(core::Entry, Position, Payload), AppendError> {
         let bytes = append.batch.len();
-        let in_flight = self.sequencer.in_flight_bytes();
+        let in_flight = self.replication.sequencer().in_flight_bytes();
         if in_flight > 0 && in_flight.saturating_add(bytes) > inner.config.max_in_flight_bytes {
             return Err(AppendError::Busy);
         }
         if self.snapshot.batches_since >= inner.config.snapshot_batches
             || self.snapshot.bytes_since >= inner.config.snapshot_bytes
         {
-            self.write_snapshot(log, inner, false).map_err(refusal)?;
+            self.write_snapshot(inner, false, effects).map_err(refusal)?;
         }
-        self.write_first_snapshot(log, inner).map_err(refusal)?;
+        self.write_first_snapshot(inner, effects).map_err(refusal)?;
+        // Behind the snapshot, if there was one.
+        let Offer::Journal(entry) = self.replication.offer(batch) else {
+            return Err(AppendError::Busy);
+        };
         let header = EntryHeader {
-            id: segment(log.id, self.epoch),
+            id: segment(self.log, self.head.epoch),
             kind: match append.kind {
                 AppendKind::Data => EntryKind::Data,
                 AppendKind::Commit => EntryKind::Commit,
                 AppendKind::Abort => EntryKind::Abort,
             },
-            base_offset: base,
+            base_offset: entry.first,
             count: append.count,
             max_timestamp: append.max_timestamp,
             key: append.key,
             window: append.window.clamp(1, MAX_WINDOW),
             digest: append.digest.clone(),
         };
-        let entry = Entry { header, payload: &append.batch, leader_epoch: Some(self.leader_epoch) };
-        inner.store.append(&entry).map_err(refusal)
+        let leader_epoch = Some(self.head.leader_epoch);
+        let sent = self.for_peers(|| {
+            let (header, payload) = (header.clone(), append.batch.clone());
+            SentEntry { header, payload, leader_epoch }
+        });
+        let stored = Entry { header, payload: &append.batch, leader_epoch };
+        let position = inner.store.append(&stored).map_err(refusal)?;
+        Ok((entry, position, sent))
     }
 
     /// Writes the snapshot that a segment begins with, if it isn't there yet and anyone is in it.
     pub(super) fn write_first_snapshot(
         &mut self,
-        log: &Log,
         inner: &Inner,
+        effects: &mut Effects,
     ) -> Result<(), StoreError> {
-        if self.snapshot.is_due && !self.sequencer.producers().is_empty() {
-            return self.write_snapshot(log, inner, false);
+        if self.snapshot.is_due && !self.replication.sequencer().producers().is_empty() {
+            return self.write_snapshot(inner, false, effects);
         }
         self.snapshot.is_due = false;
         Ok(())
@@ -138,22 +153,32 @@ impl Active {
     /// only behind it. The last one of a process says so: then nothing can have been lost.
     pub(super) fn write_snapshot(
         &mut self,
-        log: &Log,
         inner: &Inner,
         is_last: bool,
+        effects: &mut Effects,
     ) -> Result<(), StoreError> {
-        self.sequencer.expire_producers(inner.clock.wall_ms());
-        let payload = self.sequencer.producers().encode(is_last);
+        if !self.links.is_empty() && self.replication.has_snapshot_here() {
+            // Peers could not tell the two apart; and nothing was appended since.
+            return Ok(());
+        }
+        self.replication.expire_producers(inner.clock.wall_ms());
+        let payload = self.replication.sequencer().producers().encode(is_last);
+        let entry = self.replication.snapshot(payload.len() as u64);
         let header = EntryHeader {
-            id: segment(log.id, self.epoch),
+            id: segment(self.log, self.head.epoch),
             kind: EntryKind::Snapshot,
-            base_offset: self.sequencer.next(),
+            base_offset: entry.first,
             count: 0,
             max_timestamp: inner.clock.wall_ms(),
             key: None,
             window: 0,
             digest: None,
         };
+        let sent = self.for_peers(|| SentEntry {
+            header: header.clone(),
+            payload: payload.clone(),
+            leader_epoch: None,
+        });
         let position =
             inner.store.append(&Entry { header, payload: &payload, leader_epoch: None })?;
         inner.progress.appended(position);
@@ -161,6 +186,9 @@ impl Active {
         self.snapshot.is_due = false;
         self.snapshot.batches_since = 0;
         self.snapshot.bytes_since = 0;
+        let wanted =
+            self.replication.snapshot_taken(inner.clock.monotonic_ms(), &entry, sent);
+        self.replicate(inner, wanted, effects);
         Ok(())
     }
 }

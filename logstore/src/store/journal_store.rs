@@ -163,6 +163,16 @@ impl EntryStore for JournalStore {
         self.blocking(move |shared| read::headers(shared, id, from)).await?
     }
 
+    async fn entries(
+        &self,
+        id: SegmentId,
+        from: Offset,
+        until: Offset,
+        max_bytes: u64,
+    ) -> Result<(Vec<(EntryHeader, Bytes)>, bool), StoreError> {
+        self.blocking(move |shared| read::entries(shared, id, from..until, max_bytes)).await?
+    }
+
     async fn last_snapshot(
         &self,
         id: SegmentId,

@@ -166,6 +166,41 @@ pub trait EntryStore: Send + Sync + 'static {
         from: Offset,
     ) -> Result<Vec<(EntryHeader, Option<bytes::Bytes>)>, StoreError>;
 
+    /// Entries of a segment in journal order, as they are stored: from the one that holds offset
+    /// `from`, snapshots at `from` among them, to those before `until` and a snapshot there. Stops
+    /// when `max_bytes` are passed. Says whether these are all.
+    async fn entries(
+        &self,
+        id: SegmentId,
+        from: Offset,
+        until: Offset,
+        max_bytes: u64,
+    ) -> Result<(Vec<(EntryHeader, bytes::Bytes)>, bool), StoreError> {
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for (header, snapshot) in self.headers(id, from).await? {
+            let offset = header.base_offset;
+            if offset >= until && (offset > until || snapshot.is_none()) {
+                return Ok((entries, true));
+            }
+            if bytes >= max_bytes {
+                return Ok((entries, false));
+            }
+            let payload = match snapshot {
+                Some(payload) => payload,
+                None => {
+                    let end = offset.saturating_add(u64::from(header.count));
+                    let read = SegmentRead { id, offset, end, max_bytes: 1, filter: None };
+                    let batch = self.read(read).await?.batches.into_iter().next();
+                    batch.ok_or(StoreError::Damaged(offset..end))?.bytes
+                }
+            };
+            bytes += payload.len() as u64;
+            entries.push((header, payload));
+        }
+        Ok((entries, true))
+    }
+
     /// The last entry of the segment that takes no offset (a producer snapshot): its header and
     /// payload.
     async fn last_snapshot(

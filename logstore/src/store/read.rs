@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -470,6 +471,54 @@ pub(crate) fn headers(
             }
         }
         Ok(headers)
+    };
+    again(attempt, || {
+        damaged.take().map(|range| StoreError::Damaged(note_damage(shared, id, range)))
+    })
+}
+
+/// See [`super::EntryStore::entries`].
+pub(crate) fn entries(
+    shared: &Shared,
+    id: SegmentId,
+    offsets: Range<Offset>,
+    max_bytes: u64,
+) -> Result<(Vec<(EntryHeader, Bytes)>, bool), StoreError> {
+    let Range { start: from, end: until } = offsets;
+    let damaged = Cell::new(None);
+    let attempt = || {
+        let (mut wanted, mut bytes, mut is_all) = (Vec::new(), 0, true);
+        visit_runs(
+            shared,
+            id,
+            |stats| stats.end >= from && stats.first <= until,
+            |extent, index| {
+                for entry in index.entries() {
+                    let is_snapshot = entry.is_snapshot();
+                    let is_before = entry.end() <= from && !(is_snapshot && entry.offset >= from);
+                    if is_before || entry.offset > until || entry.offset == until && !is_snapshot {
+                        continue;
+                    }
+                    if bytes >= max_bytes {
+                        is_all = false;
+                        return true;
+                    }
+                    bytes += u64::from(entry.len());
+                    wanted.push(Wanted { extent, entry: *entry });
+                }
+                false
+            },
+        )?;
+        let mut entries = Vec::with_capacity(wanted.len());
+        for some in wanted.chunks(HEADERS_AT_A_TIME) {
+            let batch = fetch_all(shared, some)?;
+            if let Some(Wanted { entry, .. }) = batch.damaged {
+                damaged.set(Some(entry.offset..entry.end()));
+                return Err(FetchError::Io(io::ErrorKind::InvalidData.into()));
+            }
+            entries.extend(batch.fetched.into_iter().map(|f| (f.head.header, f.payload)));
+        }
+        Ok((entries, is_all))
     };
     again(attempt, || {
         damaged.take().map(|range| StoreError::Damaged(note_damage(shared, id, range)))

@@ -133,7 +133,7 @@ impl Node {
         let segment =
             self.segments[index].get_or_insert_with(|| Segment::new(base, sequencer, rules));
         if let Some(sequencer) = sequencer {
-            segment.core.learn(sequencer);
+            segment.core.learn(sequencer, false);
         }
         segment
     }

@@ -89,7 +89,7 @@ impl World {
                     return;
                 };
                 let Some(open) = self.open(node) else { return };
-                let effects = open.log.taken(0, (&candidate, &entry, position), 0, value);
+                let effects = open.log.taken(0, (&candidate, &entry, position), 0, value, ());
                 self.show_early(value, entry.first);
                 self.replicate(protocol, node, epoch, &payload, effects);
             }
@@ -111,7 +111,7 @@ impl World {
         if self.own_store(protocol, node, epoch, entry, &payload).is_some()
             && let Some(open) = self.open(node)
         {
-            let effects = open.log.snapshot_taken(0, &entry);
+            let effects = open.log.snapshot_taken(0, &entry, ());
             self.replicate(protocol, node, epoch, &payload, effects);
         }
     }
@@ -151,7 +151,7 @@ impl World {
         let from = self.life(node);
         let replicas = self.descriptor(epoch).map(|head| head.replicas.clone()).unwrap_or_default();
         for effect in effects {
-            let replication::Effect::Store { peer, entry, committed } = effect else { continue };
+            let replication::Effect::Store { peer, entry, committed, .. } = effect else { continue };
             let stored = self.nodes[node].segment(epoch).and_then(|segment| {
                 segment.entries.iter().find(|(known, _)| *known == entry).map(|(_, p)| p.clone())
             });

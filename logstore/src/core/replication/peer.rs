@@ -35,18 +35,24 @@ pub(crate) enum Reply {
 }
 
 /// Entries that a peer may still have to be sent, by number.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
-pub(super) struct Queue {
-    entries: VecDeque<Entry>,
+pub(super) struct Queue<P> {
+    entries: VecDeque<(Entry, P)>,
     /// The number of the first.
     first: u64,
     bytes: u64,
 }
 
-impl Queue {
-    pub(super) fn push(&mut self, entry: Entry) {
-        self.entries.push_back(entry);
+impl<P> Default for Queue<P> {
+    fn default() -> Self {
+        Self { entries: VecDeque::new(), first: 0, bytes: 0 }
+    }
+}
+
+impl<P> Queue<P> {
+    pub(super) fn push(&mut self, entry: Entry, payload: P) {
+        self.entries.push_back((entry, payload));
         self.bytes += entry.bytes;
     }
 
@@ -59,12 +65,16 @@ impl Queue {
     }
 
     pub(super) fn get(&self, number: u64) -> Option<&Entry> {
+        self.at_number(number).map(|(entry, _)| entry)
+    }
+
+    fn at_number(&self, number: u64) -> Option<&(Entry, P)> {
         self.entries.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
     /// The number of the first entry at or past `offset`.
     fn at(&self, offset: Offset) -> u64 {
-        self.first + self.entries.partition_point(|entry| entry.first < offset) as u64
+        self.first + self.entries.partition_point(|(entry, _)| entry.first < offset) as u64
     }
 
     fn end(&self) -> u64 {
@@ -74,7 +84,7 @@ impl Queue {
     /// Drops what lies before entry `number`; everything if nobody needs any.
     pub(super) fn forget(&mut self, number: Option<u64>) {
         while self.first < number.unwrap_or(u64::MAX)
-            && let Some(entry) = self.entries.pop_front()
+            && let Some((entry, _)) = self.entries.pop_front()
         {
             self.bytes -= entry.bytes;
             self.first += 1;
@@ -132,7 +142,7 @@ impl Peer {
         (self.link != Link::Dropped).then_some(self.acked)
     }
 
-    pub(super) fn stored(&mut self, queue: &Queue, durable_end: Offset, now_ms: u64) {
+    pub(super) fn stored<P>(&mut self, queue: &Queue<P>, durable_end: Offset, now_ms: u64) {
         if durable_end <= self.durable_end {
             return;
         }
@@ -150,7 +160,7 @@ impl Peer {
         self.next = self.next.max(self.acked);
     }
 
-    pub(super) fn rewind(&mut self, queue: &Queue, local_end: Offset) {
+    pub(super) fn rewind<P>(&mut self, queue: &Queue<P>, local_end: Offset) {
         // An answer from before a later one, or the echo of one that was heeded.
         if local_end < self.durable_end || self.rewound_to == Some(local_end) {
             return;
@@ -159,14 +169,14 @@ impl Peer {
         self.go_back_to(queue, queue.at(local_end).max(self.acked));
     }
 
-    fn go_back_to(&mut self, queue: &Queue, number: u64) {
+    fn go_back_to<P>(&mut self, queue: &Queue<P>, number: u64) {
         while self.next > number {
             self.next -= 1;
             self.in_flight -= queue.get(self.next).map_or(0, |entry| entry.bytes);
         }
     }
 
-    pub(super) fn attach(&mut self, queue: &Queue) {
+    pub(super) fn attach<P>(&mut self, queue: &Queue<P>) {
         if self.link == Link::Dropped {
             return;
         }
@@ -193,8 +203,12 @@ impl Peer {
     }
 
     /// Takes the next entry to send, if the window has room.
-    pub(super) fn next(&mut self, queue: &Queue, window_bytes: u64) -> Option<Entry> {
-        let entry = queue.get(self.next)?;
+    pub(super) fn next<P: Clone>(
+        &mut self,
+        queue: &Queue<P>,
+        window_bytes: u64,
+    ) -> Option<(Entry, P)> {
+        let (entry, payload) = queue.at_number(self.next)?;
         let has_room =
             self.in_flight == 0 || self.in_flight.saturating_add(entry.bytes) <= window_bytes;
         if self.link != Link::Up || !has_room {
@@ -202,7 +216,7 @@ impl Peer {
         }
         self.next += 1;
         self.in_flight += entry.bytes;
-        Some(*entry)
+        Some((*entry, payload.clone()))
     }
 
     pub(super) fn told(&mut self, committed: Offset) {
@@ -217,9 +231,9 @@ impl Peer {
     }
 
     /// Notes since when it is behind and owed a word; returns when that is to be looked at again.
-    pub(super) fn look(
+    pub(super) fn look<P>(
         &mut self,
-        queue: &Queue,
+        queue: &Queue<P>,
         committed: Offset,
         now_ms: u64,
         limits: &ReplicationLimits,
@@ -239,9 +253,9 @@ impl Peer {
     }
 
     /// Whether it lacks too much, or for too long.
-    pub(super) fn is_slow(
+    pub(super) fn is_slow<P>(
         &self,
-        queue: &Queue,
+        queue: &Queue<P>,
         committed: Offset,
         now_ms: u64,
         limits: &ReplicationLimits,
@@ -256,7 +270,7 @@ impl Peer {
     }
 
     /// Bytes of entries that aren't known to be durable there.
-    fn lacking_bytes(&self, queue: &Queue) -> u64 {
+    fn lacking_bytes<P>(&self, queue: &Queue<P>) -> u64 {
         // The front is what the slowest lacks: only it can be past the bound before others.
         if self.acked == queue.first {
             return queue.bytes;

@@ -32,7 +32,7 @@ const BATCH: Candidate = Candidate { key: None, count: 1, window: 1, bytes: 10 }
 fn append(log: &mut Replication<u32>, now_ms: u64, position: u64) -> (Entry, Vec<Effect>) {
     let Offer::Journal(entry) = log.offer(&BATCH) else { panic!("{:?}", log.offer(&BATCH)) };
     let waiter = u32::try_from(position).unwrap();
-    let effects = log.taken(now_ms, (&BATCH, &entry, Position(position)), 0, waiter);
+    let effects = log.taken(now_ms, (&BATCH, &entry, Position(position)), 0, waiter, ());
     (entry, effects.into_vec())
 }
 
@@ -135,7 +135,7 @@ fn committed_rides_on_a_store_or_goes_alone_after_a_while() {
     log.journal_durable(0, Position(1));
     log.reply(10, 1, stored(101));
     let (entry, effects) = append(&mut log, 12, 2);
-    assert!(effects.contains(&Effect::Store { peer: 1, entry, committed: 101 }));
+    assert!(effects.contains(&Effect::Store { peer: 1, entry, payload: (), committed: 101 }));
     log.journal_durable(20, Position(2));
     log.reply(20, 1, stored(102));
     assert!(!log.tick(20).iter().any(|e| matches!(e, Effect::Committed { .. })));
@@ -183,7 +183,7 @@ fn classes_commit_by_what_they_promise() {
 fn it_drains_and_has_a_place_for_a_snapshot() {
     let mut log = replication(Durability::Durable);
     let snapshot = log.snapshot(3);
-    let effects = log.snapshot_taken(0, &snapshot);
+    let effects = log.snapshot_taken(0, &snapshot, ());
     assert_eq!((sent(&effects, 1), log.has_snapshot_here()), (vec![100], true));
     let (entry, _) = append(&mut log, 0, 1);
     assert_eq!((entry.first, entry.behind), (100, Some(100)));
@@ -247,7 +247,7 @@ impl World {
         let from = Life { node: NodeId(0), incarnation: 1 };
         for effect in effects {
             let message = match effect {
-                Effect::Store { peer, entry, committed } => {
+                Effect::Store { peer, entry, committed, .. } => {
                     Wire::To(peer, replica::Event::Store { from, entry, committed })
                 }
                 Effect::Committed { peer, committed } => {
@@ -320,13 +320,13 @@ proptest! {
                 Step::Append => if let Offer::Journal(entry) = world.log.offer(&BATCH) {
                     world.positions[0] += 1;
                     let position = Position(world.positions[0]);
-                    let effects = world.log.taken(world.now_ms, (&BATCH, &entry, position), 0, 0);
+                    let effects = world.log.taken(world.now_ms, (&BATCH, &entry, position), 0, 0, ());
                     world.send(effects);
                 },
                 Step::Snapshot => if !world.log.has_snapshot_here() {
                     world.positions[0] += 1;
                     let entry = world.log.snapshot(1);
-                    let effects = world.log.snapshot_taken(world.now_ms, &entry);
+                    let effects = world.log.snapshot_taken(world.now_ms, &entry, ());
                     world.send(effects);
                 },
                 Step::Sync { node } => {

@@ -89,6 +89,10 @@ impl Registry for Turnstile {
         self.check()?;
         Registry::trim(&self.meta, log, before).await
     }
+
+    fn token(&self) -> u64 {
+        self.meta.random_u64()
+    }
 }
 
 /// The journal as the service sees it; the mutant that reports too early is here.
@@ -282,6 +286,8 @@ fn start(
         clock: Arc::clone(clock) as Arc<dyn crate::clock::Clock>,
         config,
         identity: Identity { node: NODE, incarnation },
+        peers: Arc::new(crate::peers::Alone(NODE)),
+        seals: Default::default(),
     });
     let workers = (0..3).map(|_| (Worker::Idle, WorkerFile::default())).collect();
     Life { logs, store, turnstile, workers }
@@ -623,6 +629,8 @@ impl World {
             self.collect().await?;
         }
         self.life.turnstile.is_dead.store(true, Ordering::SeqCst);
+        // Nothing is tried again.
+        self.life.logs.inner.stop.cancel();
         self.life.turnstile.held.lock().clear();
         self.life.settle().await;
         // What was answered before the cut was promised.

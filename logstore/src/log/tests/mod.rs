@@ -67,6 +67,10 @@ impl Registry for Gate {
         self.check()?;
         Registry::trim(&self.meta, log, before).await
     }
+
+    fn token(&self) -> u64 {
+        self.meta.random_u64()
+    }
 }
 
 impl Gate {
@@ -138,6 +142,8 @@ impl Node {
             clock: Arc::clone(&clock) as Arc<dyn crate::clock::Clock>,
             config: config.clone(),
             identity: Identity { node: NODE, incarnation },
+            peers: Arc::new(crate::peers::Alone(NODE)),
+            seals: Default::default(),
         });
         Self { logs, store, gate, upkeep, clock, config, incarnation }
     }

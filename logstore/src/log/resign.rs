@@ -1,0 +1,136 @@
+//! What a sequencer does when its segment is closed by others: it takes no more, waits to read
+//! where the segment ended, and answers its appenders by that (I1, I2).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::append::Effects;
+use super::service::Inner;
+use super::state::{Phase, SharedLog, Stage};
+use crate::AppendError;
+use crate::core::segment::Head;
+use crate::store::{SegmentId, StoreError};
+
+/// Meta is read again after so long, at first …
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+/// … and at last.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// Makes this node's sequencer of the segment, if there is one, a sealed replica's: it has stopped
+/// and nothing of it is in flight when this returns.
+///
+/// # Errors
+/// The journal failed.
+pub(super) async fn resign(inner: &Arc<Inner>, id: SegmentId) -> Result<(), StoreError> {
+    let Some(log) = inner.known(id.log) else { return Ok(()) };
+    loop {
+        let changed = log.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        let mut effects = Effects::default();
+        let is_over = {
+            let mut state = log.state.lock();
+            let Some(active) = state.active_mut().filter(|active| active.head.epoch == id.epoch) else {
+                return Ok(());
+            };
+            let is_over = !active.replication.sequencer().is_journaling();
+            match active.stage {
+                // A close of its own is being written: nothing is in flight, and if another one
+                // is quicker the log is read again.
+                Stage::Closing => {}
+                Stage::Open | Stage::Draining | Stage::Stopped => {
+                    active.stop(inner, &mut effects);
+                }
+            }
+            if is_over {
+                let end = active.replication.sequencer().next();
+                let last_snapshot = active.replication.last_snapshot();
+                inner.replicas.resign(id, active.head.base, end, last_snapshot);
+            }
+            is_over
+        };
+        effects.run(inner, &log);
+        if is_over {
+            return Ok(());
+        }
+        tokio::select! {
+            () = changed => {}
+            () = inner.progress.failed_for_good() => {
+                return Err(StoreError::Failed("the journal failed".to_owned()));
+            }
+        }
+    }
+}
+
+/// Reads meta until the stopped segment of the log is closed there, answers who waited for it, and
+/// has the log read again.
+pub(super) async fn learn(inner: Arc<Inner>, log: SharedLog) {
+    let mut pause = FIRST_LOOK;
+    let (epoch, base) = {
+        let mut state = log.state.lock();
+        let Some(active) = state.active_mut() else { return };
+        (active.head.epoch, active.head.base)
+    };
+    loop {
+        match inner.registry.head(log.id).await {
+            Ok(Some(Head { epoch: now, .. })) if now > epoch => break,
+            Ok(None) => return inner.remove(&log),
+            Ok(Some(_)) => {}
+            Err(error) => tracing::debug!(log = %log.id, %error, "waiting for meta"),
+        }
+        tokio::select! {
+            () = inner.stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(LAST_LOOK);
+    }
+    let end = loop {
+        match inner.registry.load(log.id).await {
+            Ok(Some(record)) => {
+                let mut closed = record.closed.iter();
+                let found = closed.find(|closed| closed.epoch == epoch).map(|closed| closed.end);
+                // A segment without offsets leaves no trace; nor does one that was trimmed.
+                break match found {
+                    None if record.trim <= base => Some(base),
+                    found => found,
+                };
+            }
+            Ok(None) => return inner.remove(&log),
+            Err(error) => tracing::debug!(log = %log.id, %error, "waiting for meta"),
+        }
+        tokio::select! {
+            () = inner.stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    };
+    let mut effects = Effects::default();
+    {
+        let mut state = log.state.lock();
+        let start = state.ready().map_or(0, |ready| ready.start());
+        let is_it = state.active_mut().is_some_and(|active| active.head.epoch == epoch);
+        if is_it {
+            if let (Some(active), Some(end)) = (state.active_mut(), end) {
+                active.replication.closed_at(end);
+            }
+            state.settle(&inner, start, &mut effects);
+            if let Some(active) = state.active_mut() {
+                let refusal = match end {
+                    // It isn't in the log, and never will be.
+                    Some(_) => AppendError::NotSequencer,
+                    None => AppendError::Unknown,
+                };
+                for reply in active.replication.abandon() {
+                    effects.refuse(reply, refusal.clone());
+                }
+            }
+        }
+        effects.calls = state.wants_calls();
+    }
+    effects.run(&inner, &log);
+    inner.reload(&log);
+    let is_elsewhere = matches!(log.state.lock().phase, Phase::New);
+    if is_elsewhere {
+        // Observers are told where the log is now, or that it isn't here.
+        let _ = inner.ready(log.id).await;
+    }
+}
