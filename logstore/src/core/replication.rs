@@ -242,11 +242,7 @@ impl<T, P: Clone> Replication<T, P> {
     /// This node's own replica was sealed, or another sign that the segment is closed by others.
     pub(crate) fn stop(&mut self) -> Effects<P> {
         let was = std::mem::replace(&mut self.stage, Stage::Stopped);
-        if was == Stage::Stopped {
-            Effects::new()
-        } else {
-            smallvec![Effect::Stopped]
-        }
+        if was == Stage::Stopped { Effects::new() } else { smallvec![Effect::Stopped] }
     }
 
     /// Takes no more, so that the segment can be closed when all is committed.
@@ -363,8 +359,7 @@ impl<T, P: Clone> Replication<T, P> {
         let mut timer: Option<u64> = None;
         for (peer, state) in (1..).zip(&mut self.peers) {
             if self.stage != Stage::Stopped {
-                while let Some((entry, payload)) =
-                    state.next(&self.queue, self.limits.window_bytes)
+                while let Some((entry, payload)) = state.next(&self.queue, self.limits.window_bytes)
                 {
                     state.told(committed);
                     effects.push(Effect::Store { peer, entry, payload, committed });

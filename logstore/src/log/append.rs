@@ -22,9 +22,7 @@ use super::waiting::Queued;
 use crate::core::replication::Reply;
 use crate::core::sequencer::Answer;
 use crate::store::Position;
-use crate::{
-    Append, AppendError, AppendReply, AppendResult, Appended, EarlyBatch, Epoch, Offset,
-};
+use crate::{Append, AppendError, AppendReply, AppendResult, Appended, EarlyBatch, Epoch, Offset};
 
 /// Work that needs meta or the disk, and so a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,13 +198,7 @@ impl Log {
 }
 
 impl State {
-    fn offer(
-        &mut self,
-        inner: &Inner,
-        append: Append,
-        reply: AppendReply,
-        effects: &mut Effects,
-    ) {
+    fn offer(&mut self, inner: &Inner, append: Append, reply: AppendReply, effects: &mut Effects) {
         if self.waiting.is_empty()
             && let Phase::Ready(ready) = &mut self.phase
             && let Writer::Active(active) = &mut ready.writer
@@ -354,8 +346,7 @@ impl State {
         self.roll_if_drained(effects);
         if !self.is_listed
             && let Some(position) =
-                self.active_mut()
-                    .and_then(|active| active.replication.sequencer().first_position())
+                self.active_mut().and_then(|active| active.replication.sequencer().first_position())
         {
             self.list(Listing::Durable(position), effects);
         }

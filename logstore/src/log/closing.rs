@@ -64,12 +64,7 @@ pub(super) async fn perform(
 }
 
 /// The transaction of a close.
-pub(super) async fn transact(
-    inner: &Inner,
-    log: LogId,
-    close: &Close,
-    filled: &Filled,
-) -> Outcome {
+pub(super) async fn transact(inner: &Inner, log: LogId, close: &Close, filled: &Filled) -> Outcome {
     let now_ms = inner.clock.wall_ms();
     let roll = Roll {
         log,

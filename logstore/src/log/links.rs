@@ -50,9 +50,7 @@ impl Links {
                 Arc::new(NodeLink { inner, link: OnceLock::new(), state: Mutex::default() })
             }))
         };
-        link.link.get_or_init(|| {
-            inner.peers.link(node, Arc::clone(&link) as Arc<dyn LinkEvents>)
-        });
+        link.link.get_or_init(|| inner.peers.link(node, Arc::clone(&link) as Arc<dyn LinkEvents>));
         link
     }
 

@@ -75,17 +75,16 @@ async fn load_ready(inner: &Arc<Inner>, log: &SharedLog) -> Result<Ready, LoadEr
         let found = inner.found_epochs(id);
         let superseded: Vec<_> =
             found.into_iter().filter(|epoch| !chain.contains(*epoch)).collect();
-        let is_fresh = head.sequencer == inner.me()
-            && inner.store.segment(segment(id, open.epoch)).is_none();
+        let is_fresh =
+            head.sequencer == inner.me() && inner.store.segment(segment(id, open.epoch)).is_none();
         let is_alone = head.replicas.len() == 1;
         let durability = head.durability;
         let replicas = head.replicas.clone();
         let writer = if is_fresh && !(is_alone && inner.store.may_lack_segments()) {
             let limits = inner.producer_limits();
-            let producers =
-                recover::replicated_producers(inner, id, &chain, &superseded, &limits)
-                    .await
-                    .map_err(|error| failed(error.to_string()))?;
+            let producers = recover::replicated_producers(inner, id, &chain, &superseded, &limits)
+                .await
+                .map_err(|error| failed(error.to_string()))?;
             Writer::Active(Box::new(Active::new(inner, id, head, producers)))
         } else if is_alone {
             let recovered = recover::examine(inner, id, &open, durability)

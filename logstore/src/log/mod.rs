@@ -33,9 +33,9 @@ mod sources;
 mod standalone;
 mod state;
 mod take;
-mod timers;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod waiting;
 
 pub use config::LogConfig;

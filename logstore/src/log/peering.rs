@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::append::{Effects, Work};
 use super::service::Inner;
 use super::state::{Active, Payload, SharedLog, Stage, segment};
+use crate::Durability;
 use crate::core::replication::{self, Effect, Reply};
 use crate::peers::{Descriptor, SentEntry, ToReplica};
 use crate::store::SegmentId;
-use crate::Durability;
 
 /// Bytes that a log keeps for its peers, as part of those of all logs.
 pub(super) struct Kept {

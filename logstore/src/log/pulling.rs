@@ -109,9 +109,9 @@ pub(super) async fn fetch(inner: &Inner, fetch: Fetch) -> Result<Fetched, StoreE
         }
         What::SinceSnapshot => {
             let all = inner.store.headers(id, since_snapshot(inner, fetch).await?).await?;
-            let last = all.iter().rposition(|(header, snapshot)| {
-                snapshot.is_some() && header.base_offset <= until
-            });
+            let last = all
+                .iter()
+                .rposition(|(header, snapshot)| snapshot.is_some() && header.base_offset <= until);
             Ok(page(all.into_iter().skip(last.unwrap_or(0)), until, max_bytes))
         }
     }

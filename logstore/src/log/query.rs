@@ -119,7 +119,8 @@ pub(super) fn describe(inner: &Inner, log: &SharedLog) -> Result<LogDescription,
         .map(|closed| description(closed.epoch, closed.leader_epoch, closed.base, Some(closed.end)))
         .chain([description(open.epoch, open.leader_epoch, open.base, None)])
         .collect();
-    let producers = ready.active().map_or(0, |active| active.replication.sequencer().producers().len());
+    let producers =
+        ready.active().map_or(0, |active| active.replication.sequencer().producers().len());
     Ok(LogDescription { bounds: ready.bounds(), segments, producers })
 }
 
@@ -178,9 +179,11 @@ async fn timestamps(
     let id = segment(log.id, part.epoch);
     let headers = match part.elsewhere(inner, log) {
         Some(closed) => sources::headers(inner, id, closed, part.start).await,
-        None => inner.store.headers(id, part.start).await.map(|headers| {
-            headers.into_iter().map(|(header, _)| header).collect()
-        }),
+        None => inner
+            .store
+            .headers(id, part.start)
+            .await
+            .map(|headers| headers.into_iter().map(|(header, _)| header).collect()),
     };
     Ok(headers
         .map_err(log_error)?

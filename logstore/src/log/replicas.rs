@@ -95,7 +95,8 @@ impl Replicas {
         }
         // Where nobody knows what was sealed, everything that was here is taken for it.
         found.is_sealed = self.seals.has(id) || self.seals.is_lost() && on_disk.is_some();
-        Ok(self.insert(Held::new(id, Replica::restart(base, None, false, &found, Rules::default()))))
+        Ok(self
+            .insert(Held::new(id, Replica::restart(base, None, false, &found, Rules::default()))))
     }
 
     fn insert(&self, held: Held) -> Arc<Held> {
@@ -297,13 +298,8 @@ pub(super) fn entry_of(sent: &SentEntry, behind: Option<Offset>) -> CoreEntry {
 
 impl Held {
     fn new(id: SegmentId, core: Replica) -> Self {
-        let state = State {
-            core,
-            replies: None,
-            askers: Vec::new(),
-            is_listed: false,
-            is_learning: false,
-        };
+        let state =
+            State { core, replies: None, askers: Vec::new(), is_listed: false, is_learning: false };
         Self { id, state: Mutex::new(state), changed: Notify::new() }
     }
 

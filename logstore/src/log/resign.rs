@@ -30,7 +30,8 @@ pub(super) async fn resign(inner: &Arc<Inner>, id: SegmentId) -> Result<(), Stor
         let mut effects = Effects::default();
         let is_over = {
             let mut state = log.state.lock();
-            let Some(active) = state.active_mut().filter(|active| active.head.epoch == id.epoch) else {
+            let Some(active) = state.active_mut().filter(|active| active.head.epoch == id.epoch)
+            else {
                 return Ok(());
             };
             let is_over = !active.replication.sequencer().is_journaling();

@@ -173,7 +173,9 @@ impl Ready {
                 Some(position) => {
                     inner.progress.durable_position().is_some_and(|durable| durable >= position)
                 }
-                None => active.replication.sequencer().producers().is_empty() || !active.snapshot.is_due,
+                None => {
+                    active.replication.sequencer().producers().is_empty() || !active.snapshot.is_due
+                }
             },
             // A segment with entries began with a snapshot, if there was anyone to put into it.
             Writer::Recovered(recovered) => recovered.end > self.chain.open().base,

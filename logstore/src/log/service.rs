@@ -283,8 +283,12 @@ impl Inner {
 
     /// Replicas of earlier segments of the log are closed: they need no memory.
     pub(super) fn forget_earlier(&self, id: SegmentId) {
-        let earlier: Vec<_> =
-            self.replicas.known(id.log).into_iter().filter(|known| known.epoch < id.epoch).collect();
+        let earlier: Vec<_> = self
+            .replicas
+            .known(id.log)
+            .into_iter()
+            .filter(|known| known.epoch < id.epoch)
+            .collect();
         self.replicas.forget(&earlier);
     }
 

@@ -240,7 +240,8 @@ impl Ready {
 
     /// The next offset that is given out.
     pub(super) fn next(&self) -> Offset {
-        self.active().map_or_else(|| self.committed(), |active| active.replication.sequencer().next())
+        self.active()
+            .map_or_else(|| self.committed(), |active| active.replication.sequencer().next())
     }
 
     /// The first offset that can be read.

@@ -186,8 +186,7 @@ impl Active {
         self.snapshot.is_due = false;
         self.snapshot.batches_since = 0;
         self.snapshot.bytes_since = 0;
-        let wanted =
-            self.replication.snapshot_taken(inner.clock.monotonic_ms(), &entry, sent);
+        let wanted = self.replication.snapshot_taken(inner.clock.monotonic_ms(), &entry, sent);
         self.replicate(inner, wanted, effects);
         Ok(())
     }

@@ -151,7 +151,9 @@ impl World {
         let from = self.life(node);
         let replicas = self.descriptor(epoch).map(|head| head.replicas.clone()).unwrap_or_default();
         for effect in effects {
-            let replication::Effect::Store { peer, entry, committed, .. } = effect else { continue };
+            let replication::Effect::Store { peer, entry, committed, .. } = effect else {
+                continue;
+            };
             let stored = self.nodes[node].segment(epoch).and_then(|segment| {
                 segment.entries.iter().find(|(known, _)| *known == entry).map(|(_, p)| p.clone())
             });

@@ -1,6 +1,7 @@
 //! The service over a store in memory and the real embedded meta.
 
 mod appends;
+mod cluster;
 mod crashes;
 mod observers;
 mod reads;

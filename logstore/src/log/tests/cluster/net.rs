@@ -1,0 +1,311 @@
+//! The network between the nodes of a test: links that break, delays, nodes that don't answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use interflow_meta::NodeId;
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::{Notify, mpsc};
+
+use super::super::super::service::Inner;
+use super::super::super::{pulling, replicas};
+use crate::Offset;
+use crate::core::replication::Reply;
+use crate::core::segment::Life;
+use crate::peers::{
+    Fetch, Fetched, Link, LinkEvents, LogNode, PeerError, Peers, Pull, Replies, Seal, Sealed,
+    ToReplica,
+};
+use crate::store::SegmentId;
+
+/// A call that isn't answered fails after this.
+const CALL_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The network, and who is on it.
+pub(super) struct Net {
+    state: Mutex<State>,
+    /// Told of each change of who reaches whom.
+    changed: Notify,
+}
+
+struct State {
+    nodes: BTreeMap<NodeId, (Life, Weak<Inner>)>,
+    racks: BTreeMap<NodeId, String>,
+    /// Nodes that take segments.
+    writable: BTreeSet<NodeId>,
+    /// Messages from the first don't reach the second.
+    cut: BTreeSet<(NodeId, NodeId)>,
+    rng: StdRng,
+    max_delay_ms: u64,
+    /// Of a thousand messages so many break their connection.
+    breaks: u32,
+    pub(super) broken: u64,
+    pub(super) unanswered: u64,
+}
+
+impl Net {
+    pub(super) fn new(seed: u64, max_delay_ms: u64, breaks: u32) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                nodes: BTreeMap::new(),
+                racks: BTreeMap::new(),
+                writable: BTreeSet::new(),
+                cut: BTreeSet::new(),
+                rng: StdRng::seed_from_u64(seed),
+                max_delay_ms,
+                breaks,
+                broken: 0,
+                unanswered: 0,
+            }),
+            changed: Notify::new(),
+        })
+    }
+
+    pub(super) fn join(&self, life: Life, inner: &Arc<Inner>) {
+        {
+            let mut state = self.state.lock();
+            state.nodes.insert(life.node, (life, Arc::downgrade(inner)));
+            state.writable.insert(life.node);
+        }
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn leave(&self, node: NodeId) {
+        self.state.lock().nodes.remove(&node);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether the node takes segments.
+    pub(super) fn set_writable(&self, node: NodeId, is_writable: bool) {
+        let mut state = self.state.lock();
+        if is_writable {
+            state.writable.insert(node);
+        } else {
+            state.writable.remove(&node);
+        }
+    }
+
+    pub(super) fn cut(&self, from: NodeId, to: NodeId) {
+        self.state.lock().cut.insert((from, to));
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn heal(&self) {
+        self.state.lock().cut.clear();
+        self.changed.notify_waiters();
+    }
+
+    /// Connections that broke, and calls without an answer.
+    pub(super) fn faults(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.broken, state.unanswered)
+    }
+
+    /// The service that `from` reaches at `to` now, if both ways are open.
+    fn reach(&self, from: Life, to: NodeId) -> Option<Arc<Inner>> {
+        let state = self.state.lock();
+        let is_alive = state.nodes.get(&from.node).is_some_and(|(life, _)| *life == from);
+        let is_cut = state.cut.contains(&(from.node, to)) || state.cut.contains(&(to, from.node));
+        let (_, inner) = state.nodes.get(&to)?;
+        (is_alive && !is_cut).then(|| inner.upgrade()).flatten()
+    }
+
+    async fn delay(&self) {
+        let ms = {
+            let mut state = self.state.lock();
+            let max = state.max_delay_ms;
+            if max == 0 { 0 } else { state.rng.random_range(0..=max) }
+        };
+        if ms > 0 {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
+    }
+
+    fn breaks(&self) -> bool {
+        let mut state = self.state.lock();
+        let breaks = state.breaks;
+        let is_broken = breaks > 0 && state.rng.random_range(0..1000) < breaks;
+        state.broken += u64::from(is_broken);
+        is_broken
+    }
+}
+
+/// The others, as one life of a node sees them.
+pub(super) struct NetPeers {
+    pub(super) net: Arc<Net>,
+    pub(super) me: Life,
+}
+
+struct NetLink(Mutex<Option<mpsc::UnboundedSender<ToReplica>>>);
+
+impl Link for NetLink {
+    fn send(&self, message: ToReplica) {
+        if let Some(queue) = &*self.0.lock() {
+            let _ = queue.send(message);
+        }
+    }
+}
+
+/// Answers of a replica, on their way.
+struct Back(mpsc::UnboundedSender<(SegmentId, Reply)>);
+
+impl Replies for Back {
+    fn reply(&self, id: SegmentId, reply: Reply) {
+        let _ = self.0.send((id, reply));
+    }
+}
+
+impl NetPeers {
+    async fn keep(
+        net: Arc<Net>,
+        me: Life,
+        to: NodeId,
+        link: Arc<NetLink>,
+        events: Arc<dyn LinkEvents>,
+    ) {
+        loop {
+            let changed = net.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let Some(inner) = net.reach(me, to) else {
+                changed.await;
+                continue;
+            };
+            drop(inner);
+            net.delay().await;
+            let (queue, messages) = mpsc::unbounded_channel();
+            *link.0.lock() = Some(queue);
+            events.attached();
+            Self::one_connection(&net, me, to, messages, &events).await;
+            *link.0.lock() = None;
+            events.detached();
+            net.delay().await;
+        }
+    }
+
+    /// Until the connection breaks.
+    async fn one_connection(
+        net: &Arc<Net>,
+        me: Life,
+        to: NodeId,
+        mut messages: mpsc::UnboundedReceiver<ToReplica>,
+        events: &Arc<dyn LinkEvents>,
+    ) {
+        let (back, mut answers) = mpsc::unbounded_channel();
+        let replies: Arc<dyn Replies> = Arc::new(Back(back));
+        let there = async {
+            while let Some(message) = messages.recv().await {
+                net.delay().await;
+                if net.breaks() {
+                    return;
+                }
+                let Some(inner) = net.reach(me, to) else { return };
+                if replicas::receive(&inner, me, &message, &replies).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let back = async {
+            while let Some((id, reply)) = answers.recv().await {
+                net.delay().await;
+                if net.breaks() || net.reach(me, to).is_none() {
+                    return;
+                }
+                events.replied(id, reply);
+            }
+        };
+        let cut = async {
+            loop {
+                let changed = net.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if net.reach(me, to).is_none() {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = cut => {}
+            () = there => {}
+            () = back => {}
+        }
+    }
+
+    async fn call<T>(
+        &self,
+        to: NodeId,
+        call: impl AsyncFnOnce(Arc<Inner>) -> Result<T, PeerError>,
+    ) -> Result<T, PeerError> {
+        let unreachable = || PeerError::Unreachable(to, "the network".to_owned());
+        let calling = async {
+            self.net.delay().await;
+            let Some(inner) = self.net.reach(self.me, to).filter(|_| !self.net.breaks()) else {
+                self.net.state.lock().unanswered += 1;
+                return Err(unreachable());
+            };
+            let answer = call(inner).await;
+            self.net.delay().await;
+            if self.net.reach(self.me, to).is_none() || self.net.breaks() {
+                self.net.state.lock().unanswered += 1;
+                return Err(unreachable());
+            }
+            answer
+        };
+        tokio::time::timeout(CALL_TIMEOUT, calling).await.unwrap_or_else(|_| Err(unreachable()))
+    }
+}
+
+#[async_trait]
+impl Peers for NetPeers {
+    fn candidates(&self) -> Vec<LogNode> {
+        let state = self.net.state.lock();
+        let live = state.nodes.keys().filter(|node| state.writable.contains(node));
+        live.map(|node| LogNode {
+            node: *node,
+            rack: state.racks.get(node).cloned().unwrap_or_default(),
+        })
+        .collect()
+    }
+
+    fn link(&self, to: NodeId, events: Arc<dyn LinkEvents>) -> Arc<dyn Link> {
+        let link = Arc::new(NetLink(Mutex::default()));
+        let (net, me) = (Arc::clone(&self.net), self.me);
+        tokio::spawn(Self::keep(net, me, to, Arc::clone(&link), events));
+        link
+    }
+
+    async fn seal(&self, to: NodeId, seals: Vec<Seal>) -> Result<Vec<Sealed>, PeerError> {
+        let by = self.me.node;
+        self.call(to, async move |inner| {
+            let mut all = Vec::new();
+            for seal in seals {
+                let sealed = replicas::seal(&inner, seal.id, seal.base, by).await;
+                all.push(sealed.map_err(|error| PeerError::Refused(to, error.to_string()))?);
+            }
+            Ok(all)
+        })
+        .await
+    }
+
+    async fn fetch(&self, to: NodeId, fetch: Fetch) -> Result<Fetched, PeerError> {
+        self.call(to, async move |inner| {
+            let fetched = pulling::fetch(&inner, fetch).await;
+            fetched.map_err(|error| PeerError::Refused(to, error.to_string()))
+        })
+        .await
+    }
+
+    async fn pull(&self, to: NodeId, pull: Pull) -> Result<Offset, PeerError> {
+        self.call(to, async move |inner| pulling::pull(&inner, pull).await).await
+    }
+
+    async fn changed(&self) {
+        self.net.changed.notified().await;
+    }
+}
