@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "proto/interflow/meta/v1.proto",
             "proto/interflow/meta/remote.proto",
             "proto/interflow/log.proto",
+            "proto/interflow/peer.proto",
         ],
         ["proto"],
     )?;

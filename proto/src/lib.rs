@@ -37,3 +37,15 @@ pub mod meta_remote {
 pub mod log {
     include!(concat!(env!("OUT_DIR"), "/interflow.log.v1.rs"));
 }
+
+/// The protocol by which the nodes that store logs replicate segments.
+#[allow(
+    missing_docs,
+    clippy::doc_markdown,
+    clippy::allow_attributes_without_reason,
+    clippy::derive_partial_eq_without_eq,
+    reason = "generated: the .proto file is the documentation"
+)]
+pub mod peer {
+    include!(concat!(env!("OUT_DIR"), "/interflow.peer.v1.rs"));
+}

@@ -7,7 +7,7 @@
 //!
 //! A gap is bridged: a read in it goes on at the next base.
 
-use interflow_meta::{Epoch, Offset};
+use interflow_meta::{Epoch, NodeId, Offset};
 
 use super::segment::Nodes;
 
@@ -137,6 +137,15 @@ impl Chain {
     pub(crate) fn closed_segment(&self, epoch: Epoch) -> Option<&Closed> {
         let index = self.closed.binary_search_by_key(&epoch, |segment| segment.epoch).ok()?;
         self.closed.get(index)
+    }
+
+    /// A closed segment is on these nodes now.
+    pub(crate) fn set_replicas(&mut self, epoch: Epoch, replicas: &[NodeId]) {
+        let index = self.closed.binary_search_by_key(&epoch, |segment| segment.epoch);
+        if let Some(closed) = index.ok().and_then(|index| self.closed.get_mut(index)) {
+            closed.replicas = Nodes::from_slice(replicas);
+            closed.is_short = false;
+        }
     }
 
     /// Where `offset` lies.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Place ─► Transact ─► committed, moved ─► finished
-//!     ▲         ▲ └─► failed ─► later, again
+//!     ▲         ▲ └─► misplaced ─► later, place again
 //!     └ nodes?  └─ head unchanged ─ ReadHead ◄─ unknown
 //! ```
 //!
@@ -43,8 +43,6 @@ pub(crate) enum Outcome {
     Moved(Head),
     /// It may or may not have been written.
     Unknown,
-    /// It was not written.
-    Failed,
     /// It was not written, and can't be with these nodes: others are to be chosen.
     Misplaced,
     /// There is no such log any more.
@@ -99,7 +97,6 @@ enum Stage {
     Reading,
     /// Waiting to do one of the above again.
     PlaceLater,
-    TransactLater,
     ReadLater,
     Finished,
 }
@@ -176,7 +173,6 @@ impl Closing {
                 Outcome::Committed(head) => self.finish(Finish::Won(head)),
                 Outcome::Moved(head) => self.judge(head),
                 Outcome::Unknown => self.read(),
-                Outcome::Failed => self.wait(Stage::TransactLater),
                 Outcome::Misplaced => self.wait(Stage::PlaceLater),
                 Outcome::Gone => self.finish(Finish::Gone),
             }),
@@ -187,7 +183,6 @@ impl Closing {
                 self.stage = Stage::Placing;
                 Some(Effect::Place)
             }
-            (Stage::TransactLater, Event::Tick) => Some(self.transact()),
             (Stage::ReadLater, Event::Tick) => Some(self.read()),
             _ => None,
         }

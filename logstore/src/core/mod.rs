@@ -31,22 +31,19 @@
 //! I1, I2, I4 and I5 hold for durable logs.
 
 pub(crate) mod chain;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired with the replicated log's processes"))]
 pub(crate) mod closing;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired with the replicated log's processes"))]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "tails get no early batches from a replicated log yet")
+)]
 pub(crate) mod early;
 #[cfg(test)]
 mod model;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired with the replicated log's processes"))]
 pub(crate) mod place;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired with the replicated log's processes"))]
 pub(crate) mod planned;
 pub(crate) mod producers;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired with the replicated log's processes"))]
 pub(crate) mod recovery;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired with the replicated log's processes"))]
 pub(crate) mod replica;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired with the replicated log's processes"))]
 pub(crate) mod replication;
 pub(crate) mod retention;
 pub(crate) mod roll;

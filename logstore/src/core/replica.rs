@@ -167,6 +167,7 @@ pub(crate) struct Replica {
 impl Replica {
     /// A replica of a segment that begins at `base`. Without a sequencer it is one that the node
     /// never saw, made to be sealed. `tells_received` is for classes that aren't durable.
+    #[cfg(test)]
     pub(crate) fn new(
         base: Offset,
         sequencer: Option<Life>,
@@ -235,11 +236,13 @@ impl Replica {
     }
 
     /// Everything below, as far as it is here, may be read.
+    #[cfg(test)]
     pub(crate) fn committed(&self) -> Offset {
         self.committed.min(self.local_end)
     }
 
     /// Whether it takes no more from the sequencer, for ever.
+    #[cfg(test)]
     pub(crate) fn is_sealed(&self) -> bool {
         self.seal == Seal::Sealed
     }

@@ -280,11 +280,6 @@ impl<T, P: Clone> Replication<T, P> {
         self.sequencer.expire_producers(wall_ms);
     }
 
-    /// Whether appends are taken.
-    pub(crate) fn is_open(&self) -> bool {
-        self.stage == Stage::Open
-    }
-
     /// Where the newest snapshot lies.
     pub(crate) fn last_snapshot(&self) -> Option<Offset> {
         self.last_snapshot

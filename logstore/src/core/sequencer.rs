@@ -39,9 +39,6 @@ pub(crate) struct Quorum {
 }
 
 impl Quorum {
-    /// One node.
-    pub(crate) const ONE: Self = Self { replicas: 1, acks: 1 };
-
     /// What a segment of so many replicas needs: a majority.
     pub(crate) fn of(replicas: usize) -> Self {
         Self { replicas, acks: replicas / 2 + 1 }

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use interflow_meta::{Epoch, LogId, Offset};
+use interflow_meta::{Epoch, LogId, NodeId, Offset};
 
 use super::metrics::add;
 use super::registry::LogRecord;
 use super::service::LogStore;
-use super::{query, read, recovering, retain};
+use super::{pulling, query, read, recovering, replicas, retain};
+use crate::core::segment::Life;
+use crate::peers::{Fetch, Fetched, PeerError, Pull, Replies, Seal, Sealed, ToReplica};
+use crate::store::StoreError;
 use crate::{
     Append, AppendError, AppendTicket, Bounds, LogClient, LogDescription, LogError, LogObserver,
     Observation, Read, ReadError, ReadOutcome,
@@ -30,6 +33,30 @@ impl LogStore {
         }
         let log = inner.log(log);
         recovering::recover(inner, &log, epoch, record.factor).await.map(|_| ())
+    }
+}
+
+/// What other nodes ask for.
+impl LogStore {
+    pub(crate) async fn peer_receive(
+        &self,
+        from: Life,
+        message: &ToReplica,
+        replies: &Arc<dyn Replies>,
+    ) -> Result<(), StoreError> {
+        replicas::receive(&self.inner, from, message, replies).await
+    }
+
+    pub(crate) async fn peer_seal(&self, seal: Seal, by: NodeId) -> Result<Sealed, StoreError> {
+        replicas::seal(&self.inner, seal.id, seal.base, by).await
+    }
+
+    pub(crate) async fn peer_fetch(&self, fetch: Fetch) -> Result<Fetched, StoreError> {
+        pulling::fetch(&self.inner, fetch).await
+    }
+
+    pub(crate) async fn peer_pull(&self, pull: Pull) -> Result<Offset, PeerError> {
+        pulling::pull(&self.inner, pull).await
     }
 }
 

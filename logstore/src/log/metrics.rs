@@ -31,6 +31,8 @@ pub struct LogMetrics {
     pub crash_closes: AtomicU64,
     /// Segments dropped by retention and trims.
     pub dropped_segments: AtomicU64,
+    /// Segments copied from or to other nodes.
+    pub copied_segments: AtomicU64,
     /// Logs in memory.
     pub logs: AtomicU64,
 }

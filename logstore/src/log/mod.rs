@@ -13,6 +13,7 @@ mod closing;
 mod config;
 mod links;
 mod load;
+mod mend;
 mod metrics;
 mod open;
 mod outbox;

@@ -230,6 +230,8 @@ pub(super) async fn open(inner: Arc<Inner>, log: SharedLog) {
 
 /// The planned close of a drained segment. Goes on until its outcome is known.
 pub(super) async fn roll(inner: Arc<Inner>, log: SharedLog) {
+    // It is never closed.
+    let Ok(_turn) = inner.rolls.acquire().await else { return };
     let Some(begun) = log.state.lock().ready_mut().and_then(|ready| ready.begin_close(&inner))
     else {
         return;

@@ -11,6 +11,8 @@ use crate::store::{EntryHeader, EntryKind, StoreError};
 
 /// Payload bytes that are asked for at a time.
 pub(super) const PAGE_BYTES: u64 = 4 << 20;
+/// A copy that takes longer is answered with how far it came. Milliseconds.
+const PULL_MS: u64 = 15_000;
 /// Entries without payload count so much, at least.
 const HEADER_BYTES: u64 = 64;
 
@@ -23,10 +25,17 @@ pub(super) async fn pull_at(
     target: NodeId,
     pull: Pull,
 ) -> Result<Offset, PeerError> {
-    if target == inner.me().node {
-        return self::pull(inner, pull).await;
+    let mut before = None;
+    loop {
+        let end = match target == inner.me().node {
+            true => self::pull(inner, pull).await?,
+            false => inner.peers.pull(target, pull).await?,
+        };
+        if end >= pull.until || before.is_some_and(|before| end <= before) {
+            return Ok(end);
+        }
+        before = Some(end);
     }
-    inner.peers.pull(target, pull).await
 }
 
 /// Copies what this node lacks of a segment, which is sealed here first.
@@ -37,6 +46,7 @@ pub(super) async fn pull(inner: &Arc<Inner>, pull: Pull) -> Result<Offset, PeerE
     let me = inner.me().node;
     let own = |error: StoreError| PeerError::Refused(me, error.to_string());
     let copying = Copying::begin(inner, pull.id, pull.base).await.map_err(own)?;
+    let until = inner.clock.monotonic_ms().saturating_add(PULL_MS);
     loop {
         let (from, has_snapshot) = copying.at();
         if from >= pull.until {
@@ -56,7 +66,7 @@ pub(super) async fn pull(inner: &Arc<Inner>, pull: Pull) -> Result<Offset, PeerE
             copying.take(&SentEntry { header, payload, leader_epoch }).await.map_err(own)?;
         }
         let went_on = copying.at() != (from, has_snapshot);
-        if is_all || !went_on {
+        if is_all || !went_on || inner.clock.monotonic_ms() >= until {
             break;
         }
     }
@@ -69,23 +79,6 @@ fn leader_epoch(header: &EntryHeader, batch: &[u8]) -> Option<u32> {
         return None;
     }
     batch.get(12..16).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes)
-}
-
-/// Reads entries of a segment at a node.
-///
-/// # Errors
-/// It can't be reached, or can't read them.
-pub(super) async fn fetch_at(
-    inner: &Inner,
-    node: NodeId,
-    fetch: Fetch,
-) -> Result<Fetched, PeerError> {
-    if node == inner.me().node {
-        return self::fetch(inner, fetch)
-            .await
-            .map_err(|error| PeerError::Refused(node, error.to_string()));
-    }
-    inner.peers.fetch(node, fetch).await
 }
 
 /// Reads entries of a segment at this node.

@@ -82,6 +82,14 @@ pub(crate) trait Registry: Send + Sync + 'static {
     /// `None`: no such log.
     async fn trim(&self, log: LogId, before: Offset) -> Result<Option<Offset>, RegistryError>;
 
+    /// Says who has all of a closed segment; `false` if there is no such segment any more.
+    async fn set_replicas(
+        &self,
+        log: LogId,
+        closed: &Closed,
+        replicas: &[NodeId],
+    ) -> Result<bool, RegistryError>;
+
     /// A number that nobody else draws.
     fn token(&self) -> u64;
 }
@@ -160,6 +168,18 @@ impl Registry for Meta {
                 Err(RegistryError(error.to_string()))
             }
         }
+    }
+
+    async fn set_replicas(
+        &self,
+        log: LogId,
+        closed: &Closed,
+        replicas: &[NodeId],
+    ) -> Result<bool, RegistryError> {
+        let (base, epoch) = (closed.base, closed.epoch);
+        self.transact(|tx| async move { logs::set_replicas(&tx, log, base, epoch, replicas).await })
+            .await
+            .map_err(|error: MetaError| RegistryError(error.to_string()))
     }
 
     fn token(&self) -> u64 {

@@ -191,6 +191,7 @@ pub(super) async fn seal(
     by: NodeId,
 ) -> Result<Sealed, StoreError> {
     super::resign::resign(inner, id).await?;
+    inner.mending.look_at(id.log);
     let held = inner.replicas.held(inner, id, base).await?;
     let (answer, answered) = oneshot::channel();
     held.state.lock().askers.push((by, answer));
@@ -353,7 +354,10 @@ impl Held {
         if let Some((reply, replies)) = reply {
             replies.reply(self.id, reply);
         }
-        inner.forget_earlier(self.id);
+        if self.id.epoch.0 > 0 {
+            // Those before are closed: this node may lack a part of them.
+            inner.mending.look_at(self.id.log);
+        }
     }
 
     /// The journal went on. Says whether it still waits for it.

@@ -7,12 +7,14 @@ use hashbrown::HashMap;
 use interflow_meta::{Epoch, LogId, Meta, NodeId};
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::append::{Effects, Work};
 use super::config::LogConfig;
 use super::links::Links;
+use super::mend::{self, Mending};
 use super::metrics::{LogMetrics, add, sub};
 use super::outbox::Event;
 use super::progress::Progress;
@@ -27,8 +29,12 @@ use crate::clock::Clock;
 use crate::core::producers::ProducerLimits;
 use crate::core::segment::Life;
 use crate::peers::{Alone, Peers};
+use crate::rpc::GrpcPeers;
 use crate::store::{EntryStore, SegmentId, StoreError};
 use crate::{AppendError, Durability, LogError};
+
+/// Planned closes that are written to meta at a time.
+const MAX_ROLLS: usize = 64;
 
 type Map<V> = HashMap<LogId, V, foldhash::fast::RandomState>;
 
@@ -80,6 +86,9 @@ pub(crate) struct Inner {
     pub(super) peers: Arc<dyn Peers>,
     pub(super) links: Links,
     pub(super) timers: Timers,
+    pub(super) mending: Mending,
+    /// Closes that are being written to meta at a time.
+    pub(super) rolls: Semaphore,
     pub(super) replicas: Replicas,
     /// Bytes of entries that logs keep for their peers.
     pub(super) kept: Arc<AtomicU64>,
@@ -128,11 +137,23 @@ impl LogStore {
         service
     }
 
-    /// The same as one of several nodes.
+    /// The same as one of several nodes, which it replicates logs to.
     ///
     /// # Errors
     /// The store's, when what is sealed can't be read.
-    pub(crate) async fn open_among(
+    pub async fn open_cluster(
+        meta: Meta,
+        store: Arc<dyn EntryStore>,
+        progress: Arc<Progress>,
+        identity: Identity,
+        config: LogConfig,
+        clock: Arc<dyn Clock>,
+        peers: Arc<GrpcPeers>,
+    ) -> Result<Self, StoreError> {
+        Self::open_among(meta, store, progress, identity, config, clock, peers).await
+    }
+
+    async fn open_among(
         meta: Meta,
         store: Arc<dyn EntryStore>,
         progress: Arc<Progress>,
@@ -154,6 +175,7 @@ impl LogStore {
             seals,
         });
         service.start_timers();
+        service.start_mending();
         service.start_retention();
         Ok(service)
     }
@@ -178,6 +200,8 @@ impl LogStore {
             peers: parts.peers,
             links: Links::default(),
             timers: Timers::default(),
+            mending: Mending::default(),
+            rolls: Semaphore::new(MAX_ROLLS),
             replicas: Replicas::new(parts.seals),
             kept: Arc::default(),
             identity: parts.identity,
@@ -195,6 +219,12 @@ impl LogStore {
     pub(super) fn start_timers(&self) {
         let inner = Arc::clone(&self.inner);
         self.inner.tasks.spawn_on(timers::run(inner), &self.inner.runtime);
+    }
+
+    /// Starts the task that keeps segments on enough nodes.
+    pub(super) fn start_mending(&self) {
+        let inner = Arc::clone(&self.inner);
+        self.inner.tasks.spawn_on(mend::run(inner), &self.inner.runtime);
     }
 
     /// Starts the task that looks after retention.

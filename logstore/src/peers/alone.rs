@@ -30,6 +30,10 @@ impl Peers for Alone {
         vec![LogNode { node: self.0, rack: String::new() }]
     }
 
+    fn is_gone(&self, _: NodeId) -> bool {
+        false
+    }
+
     fn link(&self, _: NodeId, _: Arc<dyn LinkEvents>) -> Arc<dyn Link> {
         Arc::new(Nowhere)
     }

@@ -20,7 +20,7 @@ use interflow_meta::{NodeId, Offset};
 pub(crate) use alone::Alone;
 
 use crate::core::replication::Reply;
-use crate::core::segment::{Entry, Life};
+use crate::core::segment::Entry;
 use crate::store::{EntryHeader, SegmentId};
 
 /// A node that can take segments now.
@@ -164,6 +164,9 @@ pub(crate) trait Peers: Send + Sync + 'static {
     /// The nodes that can take segments now, this one among them if it can.
     fn candidates(&self) -> Vec<LogNode>;
 
+    /// Whether a node never comes back with what it had.
+    fn is_gone(&self, node: NodeId) -> bool;
+
     /// The way to `to`, which tells `events`; made once a node.
     fn link(&self, to: NodeId, events: Arc<dyn LinkEvents>) -> Arc<dyn Link>;
 
@@ -179,6 +182,3 @@ pub(crate) trait Peers: Send + Sync + 'static {
     /// Resolves after a change of what [`Peers::candidates`] says.
     async fn changed(&self);
 }
-
-/// Who a sequencer is to its peers: the sender of a stream.
-pub(crate) type Sender = Life;

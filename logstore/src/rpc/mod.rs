@@ -21,12 +21,14 @@
 
 mod client;
 mod fuzz;
+mod peer;
 mod server;
 mod wire;
 
 pub use client::{RemoteLogs, RemoteLogsError, RemoteLogsOptions, WrongNode};
 pub use fuzz::{fuzz_log_messages, log_message_seeds};
 use interflow_meta::grpc::Protocol;
+pub use peer::{ClusterView, GrpcPeers};
 pub use server::{LogServer, LogServerOptions, serve_logs};
 
 /// What is spoken; another number is refused.

@@ -197,11 +197,11 @@ fn a_close_waits_for_nodes_and_for_meta() {
     assert_eq!(recovery.handle(9, Event::Tick).as_slice(), []);
     let place = [Effect::Closing(closing::Effect::Place)];
     assert_eq!(recovery.handle(10, Event::Tick).as_slice(), place);
-    let close = close_of(&mut recovery);
-    let failed = closing(closing::Event::Transacted(Outcome::Failed));
-    assert_eq!(recovery.handle(20, failed).as_slice(), [Effect::Timer { at_ms: 30 }]);
-    let effects = recovery.handle(30, Event::Tick);
-    assert_eq!(effects.as_slice(), [Effect::Closing(closing::Effect::Transact(close))]);
+    close_of(&mut recovery);
+    let misplaced = closing(closing::Event::Transacted(Outcome::Misplaced));
+    assert_eq!(recovery.handle(20, misplaced).as_slice(), [Effect::Timer { at_ms: 30 }]);
+    assert_eq!(recovery.handle(30, Event::Tick).as_slice(), place);
+    close_of(&mut recovery);
     let gone = closing(closing::Event::Transacted(Outcome::Gone));
     assert_eq!(recovery.handle(30, gone).as_slice(), [Effect::Finished(Ok(Finish::Gone))]);
 }

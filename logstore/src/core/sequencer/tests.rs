@@ -39,7 +39,7 @@ fn settled(sequencer: &mut Sequencer<u32>) -> Vec<(u32, Answer)> {
 
 #[test]
 fn a_durable_batch_is_answered_when_the_journal_has_it() {
-    let mut log = sequencer(Durability::Durable, Quorum::ONE);
+    let mut log = sequencer(Durability::Durable, Quorum::of(1));
     offer(&mut log, &batch(None, 3), 1, 1);
     offer(&mut log, &batch(None, 2), 5, 2);
     assert_eq!(settled(&mut log), vec![]);
@@ -55,7 +55,7 @@ fn a_durable_batch_is_answered_when_the_journal_has_it() {
 
 #[test]
 fn a_duplicate_in_flight_waits_for_the_first() {
-    let mut log = sequencer(Durability::Durable, Quorum::ONE);
+    let mut log = sequencer(Durability::Durable, Quorum::of(1));
     offer(&mut log, &batch(Some((1, 0)), 3), 1, 1);
     offer(&mut log, &batch(Some((1, 0)), 3), 0, 2);
     assert_eq!(log.next(), 103);
@@ -68,7 +68,7 @@ fn a_duplicate_in_flight_waits_for_the_first() {
 
 #[test]
 fn a_rejection_waits_for_what_it_was_judged_by_and_its_successors_fail_too() {
-    let mut log = sequencer(Durability::Durable, Quorum::ONE);
+    let mut log = sequencer(Durability::Durable, Quorum::of(1));
     offer(&mut log, &batch(Some((1, 0)), 1), 1, 1);
     offer(&mut log, &batch(Some((1, 5)), 1), 0, 2);
     offer(&mut log, &batch(Some((1, 6)), 1), 0, 3);
@@ -85,7 +85,7 @@ fn a_rejection_waits_for_what_it_was_judged_by_and_its_successors_fail_too() {
 
 #[test]
 fn a_batch_refused_for_want_of_room_is_not_overtaken() {
-    let mut log = sequencer(Durability::Durable, Quorum::ONE);
+    let mut log = sequencer(Durability::Durable, Quorum::of(1));
     log.refused(&batch(Some((1, 0)), 1), 0);
     offer(&mut log, &batch(Some((1, 1)), 1), 1, 1);
     let refused = Answer::Refused(AppendError::OutOfOrderSequence { expected: 0, got: 1 });
@@ -95,7 +95,7 @@ fn a_batch_refused_for_want_of_room_is_not_overtaken() {
 #[test]
 fn a_volatile_log_commits_at_once_but_not_too_far_ahead() {
     for class in [Durability::Volatile, Durability::Replicated] {
-        let mut log = sequencer(class, Quorum::ONE);
+        let mut log = sequencer(class, Quorum::of(1));
         offer(&mut log, &batch(None, 3), 1, 1);
         assert_eq!(settled(&mut log), vec![(1, kept(100))]);
         let many = u32::try_from(MAX_AHEAD).unwrap();

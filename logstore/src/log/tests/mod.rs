@@ -69,6 +69,16 @@ impl Registry for Gate {
         Registry::trim(&self.meta, log, before).await
     }
 
+    async fn set_replicas(
+        &self,
+        log: LogId,
+        closed: &crate::core::chain::Closed,
+        replicas: &[NodeId],
+    ) -> Result<bool, RegistryError> {
+        self.check()?;
+        self.meta.set_replicas(log, closed, replicas).await
+    }
+
     fn token(&self) -> u64 {
         self.meta.random_u64()
     }

@@ -21,6 +21,7 @@ use tonic::Status;
 use tonic::service::interceptor::InterceptedService;
 
 use self::streams::Streams;
+use super::peer::PeerServer;
 use super::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, PROTOCOL};
 use crate::log::Identity;
 use crate::{LogClient, LogStore};
@@ -63,6 +64,8 @@ pub struct LogServer {
     logs: Arc<dyn LogClient>,
     identity: Identity,
     options: LogServerOptions,
+    /// The node's replicas, for the other nodes that store logs.
+    replicas: Option<LogStore>,
     streams: Arc<Streams>,
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -77,7 +80,7 @@ impl LogServer {
         closing: CancellationToken,
     ) -> Self {
         let (streams, tasks) = (Arc::default(), TaskTracker::new());
-        Self { logs, identity, options, streams, closing, tasks }
+        Self { logs, identity, options, replicas: None, streams, closing, tasks }
     }
 
     /// Answers on `listener` until it is closed; streams then end with the answers that are due.
@@ -89,11 +92,16 @@ impl LogServer {
         let (access, closing) = (self.options.access.clone(), self.closing.clone());
         let mut server = grpc::server(&listener, &access, CALL_TIMEOUT)?;
         let tasks = self.tasks.clone();
+        let peers = self.replicas.clone().map(|logs| {
+            let (token, closing) = (access.token.clone(), self.closing.clone());
+            PeerServer::service(logs, token, closing, tasks.clone())
+        });
         let service = Grpc::new(self)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let service = InterceptedService::new(service, Gate::new(PROTOCOL, access.token));
-        let served = grpc::run(server.add_service(service), listener, closing).await;
+        let router = server.add_service(service).add_optional_service(peers);
+        let served = grpc::run(router, listener, closing).await;
         // Their streams are gone, and they end with them.
         tasks.close();
         tasks.wait().await;
@@ -113,7 +121,8 @@ impl LogServer {
     }
 }
 
-/// Serves a log store of this process on `listener` until `closing`. It must be closed before the
+/// Serves a log store of this process, to gateways and to the other nodes, on `listener` until
+/// `closing`. It must be closed before the
 /// store is shut down: clients take the end of their observations for the end of a connection then,
 /// not of their logs.
 ///
@@ -125,7 +134,8 @@ pub async fn serve_logs(
     options: LogServerOptions,
     closing: CancellationToken,
 ) -> Result<(), ServeError> {
-    let server = LogServer::new(Arc::new(logs.clone()), logs.identity(), options, closing);
+    let mut server = LogServer::new(Arc::new(logs.clone()), logs.identity(), options, closing);
+    server.replicas = Some(logs.clone());
     server.serve(listener).await
 }
 

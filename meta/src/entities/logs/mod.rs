@@ -183,6 +183,30 @@ pub async fn trim(
     Ok(gone)
 }
 
+/// Says who stores the closed segment of `log` that begins at `base`: all of it is there, so it is
+/// not short any more. `false` when there is no such segment of that epoch.
+///
+/// # Errors
+/// Meta's own.
+pub async fn set_replicas(
+    tx: &Transaction,
+    log: LogId,
+    base: Offset,
+    epoch: Epoch,
+    replicas: &[NodeId],
+) -> Result<bool, MetaError> {
+    let key = segment_key(tx, log, base);
+    let Some(value) = tx.get(&key).await? else { return Ok(false) };
+    let mut segment = ClosedSegment::decode(base, value)?;
+    if segment.epoch != epoch {
+        return Ok(false);
+    }
+    segment.replicas = replicas.to_vec();
+    segment.is_short = false;
+    tx.set(key, segment.encode())?;
+    Ok(true)
+}
+
 /// Changes when segments of `log` are rolled and dropped.
 ///
 /// # Errors

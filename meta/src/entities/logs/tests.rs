@@ -180,6 +180,25 @@ async fn all_logs_come_page_by_page() {
     assert_eq!(ids(rest), [70_000]);
 }
 
+#[tokio::test]
+async fn a_closed_segment_gets_other_replicas() {
+    let meta = meta().await;
+    let short = Closing { is_short: true, ..closing(0, 10) };
+    roll(&meta, short, opening(10, 2)).await.unwrap();
+    let set = async |epoch| {
+        let replicas = [NodeId(4), NodeId(5)];
+        meta.transact(|tx| async move { set_replicas(&tx, LOG, 0, Epoch(epoch), &replicas).await })
+            .await
+            .unwrap()
+    };
+    assert!(!set(1).await);
+    assert!(chain(&meta).await.closed[0].is_short);
+    assert!(set(0).await);
+    let closed = chain(&meta).await.closed.remove(0);
+    assert_eq!((closed.is_short, closed.replicas), (false, vec![NodeId(4), NodeId(5)]));
+    assert_eq!((closed.base, closed.end), (0, 10));
+}
+
 proptest! {
     #[test]
     fn a_head_comes_back_as_it_was(

@@ -2,6 +2,7 @@
 //! fail as the test wants, in virtual time.
 
 mod failover;
+mod mending;
 mod net;
 mod registry;
 
@@ -60,6 +61,15 @@ impl Cluster {
         Self::with(count, Net::new(1, 0, 0), Chains::new(1, 0, 0), LogConfig::default()).await
     }
 
+    /// The same with nodes that look after their segments.
+    async fn mending(count: u32) -> Self {
+        let cluster = Self::new(count).await;
+        for member in cluster.members.values() {
+            member.logs.start_mending();
+        }
+        cluster
+    }
+
     async fn with(count: u32, net: Arc<Net>, chains: Arc<Chains>, config: LogConfig) -> Self {
         let clock = Arc::new(VirtualClock(tokio::time::Instant::now()));
         let mut cluster = Self { net, chains, clock, members: BTreeMap::new(), config };
@@ -105,6 +115,7 @@ impl Cluster {
 
     async fn revive(&mut self, id: u32, (store, progress): (Arc<MemStore>, Arc<Progress>)) {
         self.start(node(id), store, progress).await;
+        self.at(id).logs.start_mending();
     }
 
     fn create(&self, log: u64, replicas: &[u32]) -> LogId {

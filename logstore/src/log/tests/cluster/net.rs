@@ -37,6 +37,8 @@ struct State {
     racks: BTreeMap<NodeId, String>,
     /// Nodes that take segments.
     writable: BTreeSet<NodeId>,
+    /// Nodes that were removed.
+    gone: BTreeSet<NodeId>,
     /// Messages from the first don't reach the second.
     cut: BTreeSet<(NodeId, NodeId)>,
     rng: StdRng,
@@ -54,6 +56,7 @@ impl Net {
                 nodes: BTreeMap::new(),
                 racks: BTreeMap::new(),
                 writable: BTreeSet::new(),
+                gone: BTreeSet::new(),
                 cut: BTreeSet::new(),
                 rng: StdRng::seed_from_u64(seed),
                 max_delay_ms,
@@ -87,6 +90,14 @@ impl Net {
         } else {
             state.writable.remove(&node);
         }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// The node never comes back.
+    pub(super) fn remove(&self, node: NodeId) {
+        self.state.lock().gone.insert(node);
+        self.changed.notify_waiters();
     }
 
     pub(super) fn cut(&self, from: NodeId, to: NodeId) {
@@ -271,6 +282,10 @@ impl Peers for NetPeers {
             rack: state.racks.get(node).cloned().unwrap_or_default(),
         })
         .collect()
+    }
+
+    fn is_gone(&self, node: NodeId) -> bool {
+        self.net.state.lock().gone.contains(&node)
     }
 
     fn link(&self, to: NodeId, events: Arc<dyn LinkEvents>) -> Arc<dyn Link> {

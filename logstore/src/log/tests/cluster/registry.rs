@@ -13,6 +13,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::super::super::registry::{LogRecord, Registry, RegistryError, Roll, RollOutcome};
+use crate::core::chain::Closed;
 use crate::core::segment::{Head, Life, Nodes};
 
 /// What all nodes share.
@@ -189,6 +190,22 @@ impl Registry for Handle {
         let trim = record.trim;
         record.closed.retain(|closed| closed.end > trim);
         Ok(Some(trim))
+    }
+
+    async fn set_replicas(
+        &self,
+        log: LogId,
+        closed: &Closed,
+        replicas: &[NodeId],
+    ) -> Result<bool, RegistryError> {
+        self.come().await?;
+        let mut state = self.chains.state.lock();
+        let Some(record) = state.logs.get_mut(&log) else { return Ok(false) };
+        let found = record.closed.iter_mut().find(|found| found.epoch == closed.epoch);
+        let Some(found) = found else { return Ok(false) };
+        found.replicas = Nodes::from_slice(replicas);
+        found.is_short = false;
+        Ok(true)
     }
 
     fn token(&self) -> u64 {

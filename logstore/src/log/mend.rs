@@ -1,0 +1,257 @@
+//! Keeps segments on as many nodes as they are to be on.
+//!
+//! ```text
+//!   a log's sequencer:  replicas draining, gone, too few ─► roll to others
+//!                       closed segments short, or on a node that is gone ─► copy elsewhere, tell meta
+//!   a replica's node:   closed segments that it lacks a part of ─► pull
+//!                       segments that the chain doesn't have (any more) ─► drop
+//! ```
+//!
+//! A node that joins gets nothing but new segments. Logs are looked at when something has happened
+//! to them here, and all of them after a change of the nodes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use interflow_meta::{Epoch, LogId, NodeId};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::metrics::add;
+use super::pulling;
+use super::registry::LogRecord;
+use super::service::Inner;
+use super::state::{Stage, segment};
+use crate::core::chain::Closed;
+use crate::peers::Pull;
+use crate::store::{FoundSegment, SegmentId};
+
+/// Logs that are to be looked at.
+#[derive(Debug, Default)]
+pub(super) struct Mending {
+    logs: Mutex<BTreeSet<LogId>>,
+    filled: Notify,
+}
+
+impl Mending {
+    /// Something has happened to the log's segments here.
+    pub(super) fn look_at(&self, log: LogId) {
+        self.logs.lock().insert(log);
+        self.filled.notify_one();
+    }
+
+    fn take(&self) -> BTreeSet<LogId> {
+        std::mem::take(&mut *self.logs.lock())
+    }
+}
+
+/// Looks at all that is here at the start, and then at what changes, until the service stops.
+pub(super) async fn run(inner: Arc<Inner>) {
+    for found in inner.store.segments() {
+        inner.mending.look_at(found.id.log);
+    }
+    loop {
+        let again = tokio::time::sleep(inner.config.retention_interval);
+        tokio::select! {
+            biased;
+            () = inner.stop.cancelled() => return,
+            () = inner.mending.filled.notified() => mend_logs(&inner).await,
+            () = inner.peers.changed() => place_logs(&inner).await,
+            // What could not be done then.
+            () = again => {
+                place_logs(&inner).await;
+                mend_logs(&inner).await;
+            }
+        }
+    }
+}
+
+/// Looks at each log of which this node is the sequencer.
+pub(super) async fn place_logs(inner: &Arc<Inner>) {
+    for log in inner.all_logs() {
+        if inner.stop.is_cancelled() {
+            return;
+        }
+        let (is_to_roll, wounded) = {
+            let mut state = log.state.lock();
+            let Some(ready) = state.ready_mut() else { continue };
+            let is_wounded = |closed: &&Closed| {
+                closed.is_short || closed.replicas.iter().any(|n| inner.peers.is_gone(*n))
+            };
+            let wounded: Vec<_> = ready.chain.closed().filter(is_wounded).cloned().collect();
+            let (factor, replicas) = (ready.factor, ready.replicas.clone());
+            let is_open = ready.active().is_some_and(|active| active.stage == Stage::Open);
+            let is_better = is_open && inner.is_better_elsewhere(log.id, factor, &replicas);
+            (is_better, wounded)
+        };
+        if is_to_roll {
+            tracing::info!(log = %log.id, "rolling to other nodes");
+            log.begin_roll(inner);
+        }
+        for closed in wounded {
+            heal(inner, log.id, &closed).await;
+        }
+    }
+}
+
+impl Inner {
+    /// Whether a segment on these nodes is better closed: one of them takes none any more, or there
+    /// are more to be had.
+    fn is_better_elsewhere(&self, log: LogId, factor: usize, replicas: &[NodeId]) -> bool {
+        let candidates = self.peers.candidates();
+        let is_in = |node: &NodeId| candidates.iter().any(|candidate| candidate.node == *node);
+        if replicas.iter().all(is_in) && replicas.len() >= factor {
+            return false;
+        }
+        let Some(next) = self.place(log, factor, replicas, &[]) else { return false };
+        let stays = |node: &NodeId| is_in(node) && next.contains(node);
+        next.len() > replicas.len()
+            || !replicas.iter().all(stays) && next.len() >= replicas.len()
+            || replicas.iter().any(|node| !is_in(node)) && next.iter().all(is_in)
+    }
+}
+
+/// Brings a closed segment onto as many nodes as it had, without those that are gone.
+async fn heal(inner: &Arc<Inner>, log: LogId, closed: &Closed) {
+    let id = segment(log, closed.epoch);
+    let mut holders: Vec<NodeId> = Vec::new();
+    let live = closed.replicas.iter().filter(|node| !inner.peers.is_gone(**node));
+    let live: Vec<_> = live.copied().collect();
+    // Those that have all of it already, then those that get it.
+    let candidates = inner.peers.candidates();
+    let others = candidates.iter().map(|node| node.node).filter(|node| !live.contains(node));
+    let targets: Vec<_> = live.iter().copied().chain(others).collect();
+    for target in targets {
+        if holders.len() >= closed.replicas.len() {
+            break;
+        }
+        for source in live.iter().filter(|source| **source != target).chain([&target]) {
+            let (base, until) = (closed.base, closed.end);
+            let pull = Pull { id, base, source: *source, until };
+            match pulling::pull_at(inner, target, pull).await {
+                Ok(end) if end >= until => {
+                    add(&inner.metrics.copied_segments, 1);
+                    holders.push(target);
+                    break;
+                }
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%log, %error, "a segment could not be copied"),
+            }
+        }
+    }
+    let acks = closed.replicas.len() / 2 + 1;
+    let unchanged = !closed.is_short && holders == closed.replicas.as_slice();
+    if holders.len() < acks || unchanged {
+        return;
+    }
+    // Those that are only away stay: they mend what they lack when they are back.
+    let away = live.iter().filter(|node| !holders.contains(node)).copied().collect::<Vec<_>>();
+    let room = closed.replicas.len().saturating_sub(holders.len());
+    holders.extend(away.into_iter().take(room));
+    match inner.upkeep.set_replicas(log, closed, &holders).await {
+        Ok(true) => {
+            if let Some(known) = inner.known(log)
+                && let Some(ready) = known.state.lock().ready_mut()
+            {
+                ready.chain.set_replicas(closed.epoch, &holders);
+            }
+        }
+        Ok(false) => {}
+        Err(error) => tracing::warn!(%log, %error, "a copied segment is not in meta yet"),
+    }
+}
+
+/// Looks at the logs to which something has happened.
+pub(super) async fn mend_logs(inner: &Arc<Inner>) {
+    let logs = inner.mending.take();
+    if logs.is_empty() {
+        return;
+    }
+    let mut found: Vec<FoundSegment> = inner.store.segments();
+    found.retain(|found| logs.contains(&found.id.log));
+    for log in logs {
+        if inner.stop.is_cancelled() {
+            return;
+        }
+        if log == super::seals::SEALS {
+            continue;
+        }
+        let here: Vec<_> = found.iter().filter(|found| found.id.log == log).collect();
+        let record = match inner.upkeep.load(log).await {
+            Ok(Some(record)) => record,
+            // Deleted: retention drops what is here.
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::debug!(%log, %error, "a log's segments can't be looked at now");
+                inner.mending.logs.lock().insert(log);
+                continue;
+            }
+        };
+        if !mend(inner, log, &record, &here).await {
+            inner.mending.logs.lock().insert(log);
+        }
+    }
+}
+
+/// Pulls what this node lacks of a log and drops what it needn't have. Says whether it is done.
+async fn mend(inner: &Arc<Inner>, log: LogId, record: &LogRecord, here: &[&FoundSegment]) -> bool {
+    let me = inner.me().node;
+    let mut is_done = true;
+    let mut over: Vec<SegmentId> = Vec::new();
+    for closed in &record.closed {
+        let id = segment(log, closed.epoch);
+        over.push(id);
+        if closed.replicas.len() < 2 || !closed.replicas.contains(&me) || inner.has_all(id, closed)
+        {
+            continue;
+        }
+        is_done &= fill(inner, id, closed).await;
+    }
+    let is_sequencer = record.head.sequencer.node == me;
+    for found in here {
+        let epoch = found.id.epoch;
+        let is_before = epoch < record.head.epoch;
+        if !is_before {
+            continue;
+        }
+        over.push(found.id);
+        let closed = record.closed.iter().find(|closed| closed.epoch == epoch);
+        let is_wanted = match closed {
+            Some(closed) => closed.replicas.contains(&me),
+            // The one before the head may have the newest snapshot of the producers.
+            None => epoch.0.saturating_add(1) == record.head.epoch.0,
+        };
+        // A log's own sequencer sees to what it doesn't need (its producers may be in there).
+        if !is_wanted && !is_sequencer {
+            inner.store.drop_segment(found.id);
+            add(&inner.metrics.dropped_segments, 1);
+        }
+    }
+    let earlier = SegmentId { log, epoch: Epoch(record.head.epoch.0) };
+    inner.forget_earlier(earlier);
+    inner.replicas.seals.forget(&over);
+    is_done
+}
+
+/// Copies what this node lacks of a closed segment from another replica.
+async fn fill(inner: &Arc<Inner>, id: SegmentId, closed: &Closed) -> bool {
+    let me = inner.me().node;
+    if inner.store.segment(id).is_some_and(|found| !found.damaged.is_empty()) {
+        // Nothing is put behind damage: the copy begins anew.
+        inner.store.drop_segment(id);
+        inner.replicas.forget(&[id]);
+    }
+    for source in closed.replicas.iter().filter(|node| **node != me) {
+        let pull = Pull { id, base: closed.base, source: *source, until: closed.end };
+        match pulling::pull_at(inner, me, pull).await {
+            Ok(end) if end >= closed.end => {
+                add(&inner.metrics.copied_segments, 1);
+                inner.store.close_segment(id);
+                return true;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(log = %id.log, %error, "a segment could not be copied"),
+        }
+    }
+    false
+}
