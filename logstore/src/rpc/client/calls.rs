@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use interflow_meta::grpc::{Backoff, is_refusal, told};
-use interflow_meta::{LogId, Offset};
+use interflow_meta::{Epoch, LogId, Offset};
 use interflow_proto::log as proto;
 use proto::{
     batch_response, bounds_response, describe_response, leader_epoch_response, read_response,
@@ -146,6 +146,12 @@ impl Calls {
     pub(super) async fn refresh(&self, log: LogId) -> Result<(), LogError> {
         let request = proto::LogRequest { log: log.0 };
         let call = |mut grpc: Grpc| async move { grpc.refresh(request).await };
+        self.call(call).await?.error.map_or(Ok(()), |error| Err(refusal(error)))
+    }
+
+    pub(super) async fn recover(&self, log: LogId, epoch: Epoch) -> Result<(), LogError> {
+        let request = proto::RecoverRequest { log: log.0, epoch: epoch.0 };
+        let call = |mut grpc: Grpc| async move { grpc.recover(request).await };
         self.call(call).await?.error.map_or(Ok(()), |error| Err(refusal(error)))
     }
 

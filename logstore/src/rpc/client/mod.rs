@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use interflow_meta::grpc::{Credentials, Remote, told};
-use interflow_meta::{LogId, NodeId, Offset};
+use interflow_meta::{Epoch, LogId, NodeId, Offset};
 use interflow_proto::log as proto;
 use proto::log_client::LogClient as Client;
 use tokio_util::sync::CancellationToken;
@@ -224,5 +224,9 @@ impl LogClient for RemoteLogs {
 
     async fn describe(&self, log: LogId) -> Result<LogDescription, LogError> {
         self.calls.describe(log).await
+    }
+
+    async fn recover(&self, log: LogId, epoch: Epoch) -> Result<(), LogError> {
+        self.calls.recover(log, epoch).await
     }
 }

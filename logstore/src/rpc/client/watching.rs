@@ -185,6 +185,7 @@ impl Watching {
             Event::Withheld(key) => self.withheld(id, Withheld::UpTo(wire::key(&key)?)),
             Event::WithheldBelow(offset) => self.withheld(id, Withheld::Below(offset)),
             Event::Ended(_) => self.over(id, LogError::NoSuchLog),
+            Event::Moved(_) => self.over(id, LogError::NotSequencer),
             Event::Failed(error) => self.over(id, wire::log_error(error)?),
         }
         Some(())
@@ -225,6 +226,7 @@ impl Watching {
         match watched.began {
             // Nobody waits any more: nobody was told anything.
             Some(began) => drop(began.send(Err(error))),
+            None if error == LogError::NotSequencer => watched.observer.moved(watched.log),
             None => watched.observer.ended(watched.log),
         }
     }
