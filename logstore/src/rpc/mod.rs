@@ -19,12 +19,14 @@
 //!
 //! [`LogClient`]: crate::LogClient
 
-mod client;
+pub(crate) mod client;
 mod fuzz;
 mod server;
 mod wire;
 
-pub use client::{RemoteLogs, RemoteLogsError, RemoteLogsOptions, WrongNode};
+pub use client::{
+    Doubt, Doubts, NodeClient, RemoteLogs, RemoteLogsError, RemoteLogsOptions, Unanswered,
+};
 pub use fuzz::{fuzz_log_messages, log_message_seeds};
 use interflow_meta::grpc::Protocol;
 pub use server::{LogServer, LogServerOptions, serve_logs};
