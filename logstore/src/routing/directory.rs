@@ -91,6 +91,8 @@ pub struct NodeTimes {
     pub connect: Duration,
     /// An append that isn't answered for so long makes its log fail over.
     pub silence: Duration,
+    /// A call that isn't answered for so long is as one to a node that can't be reached.
+    pub call: Duration,
     /// A replica that is asked to recover a log is waited for so long.
     pub recover: Duration,
 }
@@ -100,6 +102,7 @@ impl Default for NodeTimes {
         Self {
             connect: Duration::from_secs(1),
             silence: Duration::from_secs(3),
+            call: Duration::from_secs(10),
             recover: Duration::from_secs(3),
         }
     }
@@ -146,6 +149,7 @@ impl MetaDirectory {
             node: Some(node),
             // Who routes makes calls again elsewhere, and looks there soon.
             patience: Duration::ZERO,
+            call_timeout: self.times.call,
             connect_timeout: self.times.connect,
             silence: self.times.silence,
             doubts: self.doubts.lock().clone(),

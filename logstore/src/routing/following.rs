@@ -7,6 +7,8 @@
 //! An ear of an earlier stay is not heard. Between stays early batches can be missed, which the
 //! observer is told; offsets never go back, though the new node may know less at first.
 
+mod ear;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -15,12 +17,10 @@ use interflow_meta::LogId;
 use interflow_meta::grpc::Backoff;
 use parking_lot::Mutex;
 
+use self::ear::{Ear, Heard, MAX_PRODUCERS};
 use super::Inner;
 use super::routes::{Client, is_same};
-use crate::{AppendKey, Bounds, EarlyBatch, LogError, LogObserver, Observation, Withheld};
-
-/// Producers of one log whose newest early batch is remembered. Beyond it all are forgotten.
-const MAX_PRODUCERS: usize = 4_096;
+use crate::{LogError, LogObserver, Observation};
 
 /// The followers of all logs.
 #[derive(Default)]
@@ -54,18 +54,6 @@ impl Followers {
     }
 }
 
-/// What was told, and by whom more may be.
-struct Heard {
-    next_stay: u64,
-    bounds: Option<Bounds>,
-    /// The next offsets are the first of a stay that isn't the first.
-    is_back: bool,
-    /// The newest early batch shown of each producer.
-    shown: HashMap<i64, AppendKey>,
-    /// Those that the stays before this one showed: they come again when their appends do.
-    shown_before: HashMap<i64, AppendKey>,
-}
-
 /// One observation through a router.
 pub(super) struct Follower {
     log: LogId,
@@ -87,102 +75,6 @@ struct Moving {
     ended: bool,
 }
 
-/// The observer of one stay.
-struct Ear {
-    follower: Weak<Follower>,
-    stay: u64,
-}
-
-/// Whether `key` is at or before `shown`, of the same producer.
-fn was_shown(shown: &HashMap<i64, AppendKey>, key: AppendKey) -> bool {
-    shown.get(&key.producer_id).is_some_and(|shown| {
-        // Sequences wrap from the greatest to 0.
-        let behind = shown.sequence.wrapping_sub(key.sequence) & i32::MAX;
-        key.producer_epoch < shown.producer_epoch
-            || key.producer_epoch == shown.producer_epoch && behind < i32::MAX / 2
-    })
-}
-
-impl Heard {
-    fn advance(&mut self, bounds: Bounds) -> Bounds {
-        let before = self.bounds.unwrap_or(bounds);
-        let bounds = Bounds {
-            start: bounds.start.max(before.start),
-            committed: bounds.committed.max(before.committed),
-            stable: bounds.stable.max(before.stable),
-            leader_epoch: bounds.leader_epoch.max(before.leader_epoch),
-        };
-        self.bounds = Some(bounds);
-        bounds
-    }
-}
-
-impl LogObserver for Ear {
-    fn advanced(&self, log: LogId, bounds: Bounds) {
-        self.tell(|follower, heard| {
-            let bounds = heard.advance(bounds);
-            if std::mem::take(&mut heard.is_back) {
-                follower.observer.withheld(log, Withheld::Below(bounds.committed));
-            }
-            follower.observer.advanced(log, bounds);
-        });
-    }
-
-    fn early(&self, log: LogId, batch: &EarlyBatch) {
-        self.tell(|follower, heard| {
-            if was_shown(&heard.shown_before, batch.key) {
-                return follower.observer.withheld(log, Withheld::UpTo(batch.key));
-            }
-            if heard.shown.len() >= MAX_PRODUCERS {
-                heard.shown.clear();
-            }
-            heard.shown.insert(batch.key.producer_id, batch.key);
-            follower.observer.early(log, batch);
-        });
-    }
-
-    fn withheld(&self, log: LogId, until: Withheld) {
-        self.tell(|follower, _| follower.observer.withheld(log, until));
-    }
-
-    fn moved(&self, _: LogId) {
-        self.leave();
-    }
-
-    /// The log was deleted, or the client of its node is none any more: meta knows.
-    fn ended(&self, _: LogId) {
-        self.leave();
-    }
-}
-
-impl Ear {
-    /// Calls the observer under a lock, so that nothing of an earlier stay comes after this.
-    fn tell(&self, tell: impl FnOnce(&Follower, &mut Heard)) {
-        let Some(follower) = self.follower.upgrade() else { return };
-        let mut heard = follower.heard.lock();
-        if self.is_heard(&follower) {
-            tell(&follower, &mut heard);
-        }
-    }
-
-    fn is_heard(&self, follower: &Follower) -> bool {
-        follower.stay.load(Ordering::SeqCst) == self.stay
-    }
-
-    fn leave(&self) {
-        let Some(follower) = self.follower.upgrade() else { return };
-        if !self.is_heard(&follower) {
-            return;
-        }
-        let (Some(router), at) = (follower.router.upgrade(), follower.at.lock()) else { return };
-        if let Some((client, _)) = &*at {
-            router.routes.forget(follower.log, client);
-        }
-        drop(at);
-        follower.moved();
-    }
-}
-
 impl Follower {
     /// Observes `log`, and follows it until the observation is dropped.
     pub(super) async fn begin(
@@ -190,19 +82,12 @@ impl Follower {
         log: LogId,
         observer: Arc<dyn LogObserver>,
     ) -> Result<Observation, LogError> {
-        let heard = Heard {
-            next_stay: 1,
-            bounds: None,
-            is_back: false,
-            shown: HashMap::new(),
-            shown_before: HashMap::new(),
-        };
         let follower = Arc::new(Self {
             log,
             observer,
             router: Arc::downgrade(router),
             stay: AtomicU64::new(0),
-            heard: Mutex::new(heard),
+            heard: Mutex::default(),
             at: Mutex::default(),
             moving: Mutex::default(),
         });
@@ -241,8 +126,8 @@ impl Follower {
     /// Who is listened to from now on.
     fn ear(self: &Arc<Self>) -> Ear {
         let mut heard = self.heard.lock();
-        let stay = heard.next_stay;
-        heard.next_stay += 1;
+        heard.stays += 1;
+        let stay = heard.stays;
         heard.is_back = heard.bounds.is_some();
         let shown = std::mem::take(&mut heard.shown);
         heard.shown_before.extend(shown);

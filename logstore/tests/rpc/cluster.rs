@@ -39,6 +39,10 @@ struct Content {
 pub(crate) struct World {
     pub(crate) meta: Meta,
     logs: Mutex<BTreeMap<LogId, Content>>,
+    /// One log moves at a time.
+    moving: tokio::sync::Mutex<()>,
+    /// Appends that came to any node.
+    pub(crate) arrivals: watch::Sender<usize>,
 }
 
 impl World {
@@ -48,6 +52,16 @@ impl World {
 
     /// Closes the log's open segment and opens the next on `node`.
     pub(crate) async fn give(&self, log: LogId, node: NodeId) {
+        self.close_and_open(log, None, node).await;
+    }
+
+    /// The same, if `epoch` is the one that is open.
+    async fn close_and_open(&self, log: LogId, epoch: Option<Epoch>, node: NodeId) {
+        let _alone = self.moving.lock().await;
+        let head = logs::load_head(&self.meta.begin(), log).await.unwrap().unwrap();
+        if epoch.is_some_and(|epoch| epoch != head.open.epoch) {
+            return;
+        }
         let opened = self
             .meta
             .transact(|tx| async move {
@@ -135,6 +149,7 @@ impl LogClient for Replica {
     fn append(&self, append: Append) -> AppendTicket {
         let result = self.take(&append);
         self.appends.send_modify(|appends| *appends += 1);
+        self.world.arrivals.send_modify(|arrivals| *arrivals += 1);
         if self.is_silent.load(Ordering::SeqCst) {
             let (reply, ticket) = AppendTicket::pair();
             self.held.lock().push(reply);
@@ -195,10 +210,7 @@ impl LogClient for Replica {
     }
 
     async fn recover(&self, log: LogId, epoch: Epoch) -> Result<(), LogError> {
-        let head = logs::load_head(&self.world.meta.begin(), log).await.unwrap();
-        if head.ok_or(LogError::NoSuchLog)?.open.epoch == epoch {
-            self.world.give(log, self.id).await;
-        }
+        self.world.close_and_open(log, Some(epoch), self.id).await;
         self.recoveries.send_modify(|recoveries| *recoveries += 1);
         Ok(())
     }
@@ -222,7 +234,12 @@ impl Cluster {
     pub(crate) async fn new() -> Self {
         let store = EmbeddedStore::in_memory(Env::default()).unwrap();
         let meta = Meta::new(Arc::new(store), Env::default(), "test");
-        let world = Arc::new(World { meta, logs: Mutex::default() });
+        let world = Arc::new(World {
+            meta,
+            logs: Mutex::default(),
+            moving: tokio::sync::Mutex::default(),
+            arrivals: watch::Sender::default(),
+        });
         let mut members = Vec::new();
         for id in (1..=3).map(NodeId) {
             let replica = Arc::new(Replica {
@@ -295,6 +312,7 @@ impl Cluster {
         let times = NodeTimes {
             connect: Duration::from_millis(300),
             silence: Duration::from_millis(300),
+            call: Duration::from_secs(2),
             recover: Duration::from_millis(300),
         };
         let directory = MetaDirectory::new(self.world.meta.clone(), NodeAccess::default(), times);

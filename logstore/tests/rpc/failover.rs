@@ -163,3 +163,56 @@ async fn observations_follow_their_log_when_it_moves_and_when_its_node_dies() {
     recorder.until(|told| *told == Told::Ended).await;
     cluster.end(router).await;
 }
+
+/// Connections end anywhere while logs move and are recovered: each append with a key is made once, in
+/// the order of the calls of its producer.
+#[tokio::test]
+async fn wherever_connections_end_and_logs_go_each_keyed_append_is_made_once_and_in_order() {
+    for seed in 0..3 {
+        let cluster = Cluster::new().await;
+        let router = Arc::new(cluster.router(RouterOptions::default()));
+        let logs = [cluster.log(3).await, cluster.log(3).await];
+        for (n, member) in (0_u64..).zip(&cluster.members) {
+            member.proxy.cut_at_random(Some(seed * 10 + n));
+        }
+        let producers = logs.iter().flat_map(|log| (0..2).map(|producer| (*log, producer)));
+        let producers: Vec<_> = producers
+            .map(|(log, producer)| {
+                let router = router.clone();
+                tokio::spawn(async move {
+                    for from in (0..100).step_by(5) {
+                        let append = |n: i32| keyed(log, producer, n, &format!("{producer}-{n}"));
+                        let five: Vec<_> =
+                            (from..from + 5).map(|n| router.append(append(n))).collect();
+                        for ticket in five {
+                            ticket.await.unwrap();
+                        }
+                    }
+                })
+            })
+            .collect();
+        // Each log goes round while there is something to do.
+        let mut arrivals = cluster.world.arrivals.subscribe();
+        for n in 0..9_u32 {
+            let many = (n as usize + 1) * 20;
+            arrivals.wait_for(|arrivals| *arrivals >= many).await.unwrap();
+            for log in logs {
+                cluster.world.give(log, NodeId(n % 3 + 1)).await;
+            }
+        }
+        for producer in producers {
+            producer.await.unwrap();
+        }
+        for log in logs {
+            let all = cluster.world.names(log);
+            for producer in 0..2 {
+                let prefix = format!("{producer}-");
+                let own: Vec<_> =
+                    all.iter().filter_map(|name| name.strip_prefix(&prefix)).collect();
+                assert_eq!(own, numbers(100), "seed {seed}");
+            }
+        }
+        assert!(cluster.members.iter().map(|member| member.proxy.cuts()).sum::<u64>() > 0);
+        cluster.end(Arc::into_inner(router).unwrap()).await;
+    }
+}

@@ -16,6 +16,7 @@
 //! 2. An append is answered once: its reply goes with it from list to list.
 //! 3. What has no append key and may have been kept is never sent again, here or elsewhere.
 
+mod log;
 mod taking;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use interflow_proto::log as proto;
 use proto::append_request::Kind;
 use tokio::time::Instant;
 
+use self::log::{Item, LogQueue, Sent, list};
 use super::node::Unanswered;
 use crate::rpc::{MAX_NUMBERS, charge, wire};
 use crate::{Append, AppendError, AppendReply, AppendResult};
@@ -46,99 +48,6 @@ pub(crate) struct QueueLimits {
     pub(crate) silence: Duration,
     /// A router makes elsewhere what the node refuses as another's.
     pub(crate) is_routed: bool,
-}
-
-#[derive(Debug)]
-struct Item {
-    of: Unanswered,
-    /// When it came here or was sent.
-    since: Instant,
-}
-
-impl Item {
-    fn bytes(&self) -> usize {
-        charge(self.of.append.batch.len())
-    }
-
-    fn is_keyed(&self) -> bool {
-        self.of.append.key.is_some()
-    }
-
-    fn answer(self, result: AppendResult) {
-        self.of.reply.send(result);
-    }
-}
-
-/// A place in the stream's window, kept until the server answers.
-#[derive(Debug)]
-struct Sent {
-    id: u64,
-    bytes: usize,
-    /// Given up or taken back before that: nobody hears the answer.
-    item: Option<Item>,
-    /// What was behind it is elsewhere.
-    is_left: bool,
-}
-
-#[derive(Debug, Default)]
-struct LogQueue {
-    /// The node isn't the sequencer of these; nothing is sent until that is looked into.
-    refused: VecDeque<Item>,
-    sent: VecDeque<Sent>,
-    waiting: VecDeque<Item>,
-    /// Of the window.
-    sent_bytes: usize,
-    /// Of all that is here and unanswered.
-    bytes: usize,
-    is_listed: bool,
-    is_stopped: bool,
-    told_silent: Option<Instant>,
-}
-
-impl LogQueue {
-    fn is_empty(&self) -> bool {
-        self.refused.is_empty() && self.sent.is_empty() && self.waiting.is_empty()
-    }
-
-    /// Its appends in the order of the calls.
-    fn items(&self) -> impl Iterator<Item = &Item> {
-        let sent = self.sent.iter().filter_map(|sent| sent.item.as_ref());
-        self.refused.iter().chain(sent).chain(&self.waiting)
-    }
-
-    /// What was sent since it was last taken back and isn't answered.
-    fn in_flight(&self) -> impl DoubleEndedIterator<Item = &Item> {
-        let sent = self.sent.iter().filter(|sent| !sent.is_left);
-        sent.filter_map(|sent| sent.item.as_ref())
-    }
-
-    fn is_in_flight(&self) -> bool {
-        self.in_flight().next().is_some()
-    }
-
-    fn last_number(&self) -> Option<u64> {
-        let last = self.waiting.back().or_else(|| self.in_flight().next_back());
-        last.or(self.refused.back()).map(|item| item.of.number)
-    }
-
-    /// Takes out of the refused what must not be sent again when others behind it may have been kept:
-    /// what has no append key.
-    fn overtaken(&mut self) -> VecDeque<Item> {
-        let (keyed, overtaken): (VecDeque<_>, VecDeque<_>) =
-            self.refused.drain(..).partition(Item::is_keyed);
-        self.refused = keyed;
-        let bytes: usize = overtaken.iter().map(Item::bytes).sum();
-        self.bytes -= bytes;
-        overtaken
-    }
-
-    /// What was refused is to be sent again, before what waits.
-    fn resume(&mut self) {
-        self.is_stopped = false;
-        while let Some(item) = self.refused.pop_back() {
-            self.waiting.push_front(item);
-        }
-    }
 }
 
 /// See the module.
@@ -434,12 +343,4 @@ pub(crate) enum Answered {
     Heard,
     /// The node isn't the log's sequencer, and nothing of the log is in flight any more.
     Refused(LogId),
-}
-
-/// There may be something to send of the log.
-fn list(listed: &mut VecDeque<LogId>, log: LogId, queue: &mut LogQueue) {
-    let is_due = !queue.is_stopped && !queue.waiting.is_empty();
-    if is_due && !std::mem::replace(&mut queue.is_listed, true) {
-        listed.push_back(log);
-    }
 }

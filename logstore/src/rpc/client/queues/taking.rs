@@ -6,7 +6,8 @@ use interflow_meta::LogId;
 use tokio::time::Instant;
 
 use super::super::node::Unanswered;
-use super::{Item, Queues, list};
+use super::Queues;
+use super::log::{Item, list};
 use crate::AppendError;
 
 impl Queues {
