@@ -99,6 +99,23 @@ async fn a_silent_node_is_replaced_and_a_replica_that_is_down_is_passed_over() {
 }
 
 #[tokio::test]
+async fn a_node_that_takes_connections_and_says_nothing_is_replaced() {
+    let cluster = Cluster::new().await;
+    let (log, router) = (cluster.log(3).await, cluster.router(RouterOptions::default()));
+    append_all(&router, log, 0..5).await;
+    cluster.members[0].proxy.hold(Holds { to_server: true, to_client: true });
+    cluster.members[0].proxy.cut();
+    let began = Instant::now();
+    append_all(&router, log, 5..10).await;
+    // No longer than a welcome is waited for, and a little.
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(cluster.world.names(log), numbers(10));
+    // Calls go there as well.
+    assert_eq!(router.bounds(log).await.unwrap().committed, 10);
+    cluster.end(router).await;
+}
+
+#[tokio::test]
 async fn a_log_with_one_replica_waits_for_its_node_and_no_longer_than_an_append_may() {
     let mut cluster = Cluster::new().await;
     let append_timeout = Duration::from_secs(4);
