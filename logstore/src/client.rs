@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use interflow_meta::{LogId, Offset};
+use interflow_meta::{Epoch, LogId, Offset};
 
 use crate::error::{AppendError, LogError, ReadError};
 use crate::ticket::AppendTicket;
@@ -175,6 +175,13 @@ pub trait LogObserver: Send + Sync {
         let _ = (log, until);
     }
 
+    /// Another node is the log's sequencer now: nothing more will come from here. An observation
+    /// that follows its log, as a [`Router`](crate::Router)'s does, goes on there, and its observer
+    /// isn't told.
+    fn moved(&self, log: LogId) {
+        let _ = log;
+    }
+
     /// The log was deleted or its node stopped serving: nothing more will come.
     fn ended(&self, log: LogId) {
         let _ = log;
@@ -284,6 +291,16 @@ pub trait LogClient: Send + Sync + 'static {
 
     /// The log's chain and state.
     async fn describe(&self, log: LogId) -> Result<LogDescription, LogError>;
+
+    /// The log's sequencer of epoch `epoch` doesn't answer: closes its open segment with the other
+    /// replicas and opens the next elsewhere; Ok also when another has done so.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`] when this node can't: ask another replica.
+    async fn recover(&self, log: LogId, epoch: Epoch) -> Result<(), LogError> {
+        let _ = (log, epoch);
+        Err(LogError::Unavailable("this log service recovers no logs".to_owned()))
+    }
 }
 
 /// The answer of a finished append.

@@ -28,9 +28,12 @@ pub use journal::fuzz::{fuzz_journal, journal_seeds};
 pub use log::{Health, Identity, LogConfig, LogMetrics, LogStore, Progress};
 pub use marker::{Claim, Marker, MarkerError};
 pub use peers::LogNode;
-pub use routing::{Directory, MetaDirectory, NodeAccess, RouteError, Router, RouterOptions};
+pub use routing::{
+    Directory, MetaDirectory, NodeAccess, NodeTimes, RouteError, Router, RouterOptions,
+};
 pub use rpc::{
-    ClusterView, GrpcPeers, LogServer, LogServerOptions, RemoteLogs, RemoteLogsError,
-    RemoteLogsOptions, WrongNode, fuzz_log_messages, log_message_seeds, serve_logs,
+    ClusterView, Doubt, Doubts, GrpcPeers, LogServer, LogServerOptions, NodeClient, RemoteLogs,
+    RemoteLogsError, RemoteLogsOptions, Unanswered, fuzz_log_messages, log_message_seeds,
+    serve_logs,
 };
 pub use ticket::{AppendReply, AppendTicket};

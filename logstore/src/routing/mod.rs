@@ -1,15 +1,26 @@
 //! The logs of all nodes, as one client: each call goes to the node that is its log's sequencer.
 //!
 //! ```text
-//!   Router ── Routes (log → node's client, appends that wait) ──► RemoteLogs of that node
-//!      └───── Directory: the log's head and the node's address, in meta
+//!   Router ┬ Routes (log → node's client, appends that wait) ──► NodeClient of that node
+//!          ├ Followers (observations) ────────────────────────┘      │
+//!          │    ▲ moved                                              │ doubts
+//!          └ looking ◄───────────────────────────────────────────────┘
+//!               └── Directory: the log's head and the node's address, in meta; failover
 //! ```
 //!
-//! Routes are remembered. A node that isn't the sequencer (any more) says so: then meta is asked
-//! again, and calls are made again within a deadline. An append that was sent is not: its producer
-//! hears [`NotSequencer`](crate::AppendError::NotSequencer), and its retry goes to the right node.
+//! Routes are remembered. When there is a doubt about a log's node — it says that it isn't the
+//! sequencer, can't be reached, or keeps an append unanswered for long — its route is looked for
+//! again, after other replicas were asked to recover the log if the node can't be asked. If it leads
+//! elsewhere, the appends that are unanswered go there, and observations do. Calls are made again
+//! within a deadline.
+//!
+//! In a log, appends reach a sequencer in the order of the calls. Each is answered once, at its
+//! deadline at the latest. What was sent twice is known again by its append key; what has none and
+//! may have been kept is never sent again.
 
 mod directory;
+mod following;
+mod looking;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -19,16 +30,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use interflow_meta::grpc::Backoff;
-use interflow_meta::{LogId, Offset};
+use interflow_meta::{Epoch, LogId, Offset};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::directory::{Directory, MetaDirectory, NodeAccess, RouteError};
-use self::routes::{Offered, Routes};
+pub use self::directory::{Directory, MetaDirectory, NodeAccess, NodeTimes, RouteError};
+use self::following::{Follower, Followers};
+use self::routes::{Client, Offered, Routes};
 use crate::{
-    Append, AppendTicket, Bounds, LogClient, LogDescription, LogError, LogObserver, Observation,
-    Read, ReadError, ReadOutcome, WrongNode,
+    Append, AppendTicket, Bounds, Doubts, LogClient, LogDescription, LogError, LogObserver,
+    Observation, Read, ReadError, ReadOutcome,
 };
 
 /// How long routes are looked for, and how much waits for that.
@@ -38,11 +51,24 @@ pub struct RouterOptions {
     pub patience: Duration,
     /// Bytes of appends that wait for routes; beyond it they are refused as busy.
     pub max_waiting_bytes: usize,
+    /// An append that isn't answered for so long is given up, wherever it is: as unavailable if it
+    /// can't have been kept, else as unknown.
+    pub append_timeout: Duration,
+    /// Routes that are remembered. Beyond it those that nothing is behind are forgotten.
+    pub max_routes: usize,
+    /// Logs that are failed over at a time.
+    pub max_failovers: usize,
 }
 
 impl Default for RouterOptions {
     fn default() -> Self {
-        Self { patience: Duration::from_secs(10), max_waiting_bytes: 64 << 20 }
+        Self {
+            patience: Duration::from_secs(10),
+            max_waiting_bytes: 64 << 20,
+            append_timeout: Duration::from_secs(20),
+            max_routes: 1 << 20,
+            max_failovers: 64,
+        }
     }
 }
 
@@ -54,7 +80,10 @@ pub struct Router {
 struct Inner {
     directory: Arc<dyn Directory>,
     routes: Routes,
+    followers: Followers,
+    failovers: Semaphore,
     patience: Duration,
+    append_timeout: Duration,
     closing: CancellationToken,
     tasks: TaskTracker,
 }
@@ -90,15 +119,18 @@ impl Router {
     pub fn new(directory: Arc<dyn Directory>, options: RouterOptions) -> Self {
         let inner = Arc::new(Inner {
             directory,
-            routes: Routes::new(options.max_waiting_bytes),
+            routes: Routes::new(options.max_waiting_bytes, options.max_routes),
+            followers: Followers::default(),
+            failovers: Semaphore::new(options.max_failovers.max(1)),
             patience: options.patience,
+            append_timeout: options.append_timeout,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
         let weak = Arc::downgrade(&inner);
-        inner.directory.on_wrong_node(WrongNode::new(move |log| {
+        inner.directory.on_doubt(Doubts::new(move |node, log, doubt| {
             if let Some(inner) = weak.upgrade() {
-                inner.routes.forget(log);
+                inner.doubt(node, log, doubt);
             }
         }));
         Self { inner }
@@ -116,21 +148,19 @@ impl Router {
 
 impl Inner {
     /// The client of the log's node: a remembered one, or by meta.
-    async fn client(&self, log: LogId) -> Result<Arc<dyn LogClient>, RouteError> {
+    async fn client(&self, log: LogId) -> Result<Client, RouteError> {
         if let Some(client) = self.routes.client(log) {
             return Ok(client);
         }
         let client = self.directory.client(log).await?;
-        self.routes.remember(log, Arc::clone(&client));
+        if self.routes.remember(log, &client) {
+            self.followers.moved(log);
+        }
         Ok(client)
     }
 
     /// Makes a call of the log's node, again while that isn't the right one.
-    async fn call<T, E, F>(
-        &self,
-        log: LogId,
-        call: impl Fn(Arc<dyn LogClient>) -> F,
-    ) -> Result<T, E>
+    async fn call<T, E, F>(&self, log: LogId, call: impl Fn(Client) -> F) -> Result<T, E>
     where
         E: Misrouted,
         F: Future<Output = Result<T, E>>,
@@ -138,10 +168,18 @@ impl Inner {
         let (deadline, backoff) = (Instant::now() + self.patience, Backoff::default());
         let calling = async {
             loop {
+                // What looks for the log comes to its end first.
+                let settled = tokio::time::timeout_at(deadline, self.routes.settled(log)).await;
+                if settled.is_err() {
+                    return Err(not_found_in_time().into());
+                }
                 let error: E = match self.client(log).await {
-                    Ok(client) => match call(client).await {
+                    Ok(client) => match call(Arc::clone(&client)).await {
                         Ok(answer) => return Ok(answer),
-                        Err(error) => error,
+                        Err(error) => {
+                            self.doubt_after(&error, log, &client);
+                            error
+                        }
                     },
                     Err(RouteError::NoSuchLog) => return Err(RouteError::NoSuchLog.into()),
                     Err(error) => error.into(),
@@ -149,7 +187,6 @@ impl Inner {
                 if !error.is_wrong_node() && !error.is_unreachable() {
                     return Err(error);
                 }
-                self.routes.forget(log);
                 if Instant::now() >= deadline {
                     return Err(error);
                 }
@@ -161,27 +198,16 @@ impl Inner {
         called.unwrap_or_else(|| Err(closed().into()))
     }
 
-    /// Finds the route of a log for the appends that wait, in a task.
-    fn look(self: &Arc<Self>, log: LogId) {
-        let inner = Arc::clone(self);
-        let looking = async move {
-            let found = inner.closing.run_until_cancelled(inner.find(log)).await;
-            inner.routes.found(log, found.unwrap_or_else(|| Err(closed())));
-        };
-        self.tasks.spawn(looking);
-    }
-
-    async fn find(&self, log: LogId) -> Result<Arc<dyn LogClient>, RouteError> {
-        let (deadline, backoff) = (Instant::now() + self.patience, Backoff::default());
-        loop {
-            match self.directory.client(log).await {
-                Err(RouteError::Unavailable(_)) if Instant::now() < deadline => {}
-                found => return found,
-            }
-            backoff.failed();
-            backoff.ready().await;
+    /// A call went wrong: the route is looked for when it is used next.
+    fn doubt_after<E: Misrouted>(&self, error: &E, log: LogId, client: &Client) {
+        if error.is_wrong_node() || error.is_unreachable() {
+            self.routes.forget(log, client);
         }
     }
+}
+
+fn not_found_in_time() -> RouteError {
+    RouteError::Unavailable("the log's node isn't found in time".to_owned())
 }
 
 fn closed() -> RouteError {
@@ -192,10 +218,11 @@ fn closed() -> RouteError {
 impl LogClient for Router {
     fn append(&self, append: Append) -> AppendTicket {
         let log = append.log;
-        match self.inner.routes.offer(append) {
+        let deadline = Instant::now() + self.inner.append_timeout;
+        match self.inner.routes.offer(append, deadline) {
             Offered::Done(ticket) => ticket,
             Offered::Look(ticket) => {
-                self.inner.look(log);
+                self.inner.look(log, None);
                 ticket
             }
         }
@@ -206,7 +233,7 @@ impl LogClient for Router {
     }
 
     async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {
-        let call = |client: Arc<dyn LogClient>| {
+        let call = |client: Client| {
             let read = read.clone();
             async move { client.read(read).await }
         };
@@ -218,11 +245,7 @@ impl LogClient for Router {
         log: LogId,
         observer: Arc<dyn LogObserver>,
     ) -> Result<Observation, LogError> {
-        let call = |client: Arc<dyn LogClient>| {
-            let observer = Arc::clone(&observer);
-            async move { client.observe(log, observer).await }
-        };
-        self.inner.call(log, call).await
+        Follower::begin(&self.inner, log, observer).await
     }
 
     async fn batch_at_time(
@@ -230,8 +253,7 @@ impl LogClient for Router {
         log: LogId,
         timestamp: i64,
     ) -> Result<Option<(Offset, i64)>, LogError> {
-        let call =
-            |client: Arc<dyn LogClient>| async move { client.batch_at_time(log, timestamp).await };
+        let call = |client: Client| async move { client.batch_at_time(log, timestamp).await };
         self.inner.call(log, call).await
     }
 
@@ -244,9 +266,8 @@ impl LogClient for Router {
         log: LogId,
         leader_epoch: u32,
     ) -> Result<Option<(u32, Offset)>, LogError> {
-        let call = |client: Arc<dyn LogClient>| async move {
-            client.end_of_leader_epoch(log, leader_epoch).await
-        };
+        let call =
+            |client: Client| async move { client.end_of_leader_epoch(log, leader_epoch).await };
         self.inner.call(log, call).await
     }
 
@@ -260,5 +281,10 @@ impl LogClient for Router {
 
     async fn describe(&self, log: LogId) -> Result<LogDescription, LogError> {
         self.inner.call(log, |client| async move { client.describe(log).await }).await
+    }
+
+    /// Asks the log's node; a router fails logs over by itself.
+    async fn recover(&self, log: LogId, epoch: Epoch) -> Result<(), LogError> {
+        self.inner.call(log, |client| async move { client.recover(log, epoch).await }).await
     }
 }

@@ -54,7 +54,7 @@ fn event_of(kind: proto::observe_event::Kind) -> Option<()> {
         Kind::Early(batch) => wire::early(batch).map(drop),
         Kind::Withheld(key) => wire::key(&key).map(drop),
         Kind::Failed(error) => wire::log_error(error).map(drop),
-        Kind::WithheldBelow(_) | Kind::Ended(_) | Kind::Welcome(_) => Some(()),
+        Kind::WithheldBelow(_) | Kind::Ended(_) | Kind::Moved(_) | Kind::Welcome(_) => Some(()),
     }
 }
 

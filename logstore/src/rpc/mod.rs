@@ -11,6 +11,9 @@
 //!   fate isn't known are sent again in their order if they have an append key (the sequencer knows
 //!   a duplicate); those without one are [`Unknown`](crate::AppendError::Unknown). A stream of a
 //!   client ends its earlier ones, so that nothing of those comes late.
+//! - *Doubts*: a client whose router hears of them tells when its node refuses a log, can't be reached
+//!   or is silent. What was refused waits then, and the router takes a log's appends back when the
+//!   log is at another node.
 //! - *Bounds*: the server states how many bytes may be unanswered; a log takes at most as much of
 //!   them as it leaves free, so that one that stands still leaves room for the others. What waits in
 //!   the client is bounded as well, and refused as [`Busy`](crate::AppendError::Busy) beyond.
@@ -19,13 +22,15 @@
 //!
 //! [`LogClient`]: crate::LogClient
 
-mod client;
+pub(crate) mod client;
 mod fuzz;
 mod peer;
 mod server;
 mod wire;
 
-pub use client::{RemoteLogs, RemoteLogsError, RemoteLogsOptions, WrongNode};
+pub use client::{
+    Doubt, Doubts, NodeClient, RemoteLogs, RemoteLogsError, RemoteLogsOptions, Unanswered,
+};
 pub use fuzz::{fuzz_log_messages, log_message_seeds};
 use interflow_meta::grpc::Protocol;
 pub use peer::{ClusterView, GrpcPeers};

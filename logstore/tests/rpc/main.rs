@@ -10,7 +10,9 @@
 
 mod access;
 mod bed;
+mod cluster;
 mod cuts;
+mod failover;
 mod fake;
 mod flow;
 #[path = "../../../meta/tests/remote_faults/proxy.rs"]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use interflow_meta::grpc::{Backoff, is_refusal, told};
-use interflow_meta::{LogId, Offset};
+use interflow_meta::grpc::{Backoff, told};
+use interflow_meta::{Epoch, LogId, NodeId, Offset};
 use interflow_proto::log as proto;
 use proto::{
     batch_response, bounds_response, describe_response, leader_epoch_response, read_response,
@@ -13,21 +13,32 @@ use tokio::time::Instant;
 use tonic::{Response, Status};
 
 use super::Grpc;
+use super::node::{Doubt, Doubts, is_final};
 use crate::rpc::wire;
 use crate::{Bounds, LogDescription, LogError, Read, ReadError, ReadOutcome};
 
 /// A node that could not be asked, and why.
-struct Unreachable(String);
+struct Unreachable {
+    why: String,
+    /// It can be reached, and lets nobody in.
+    is_refusal: bool,
+}
+
+impl Unreachable {
+    fn silent() -> Self {
+        Self { why: "it doesn't answer".to_owned(), is_refusal: false }
+    }
+}
 
 impl From<Unreachable> for LogError {
-    fn from(Unreachable(why): Unreachable) -> Self {
-        Self::Unavailable(why)
+    fn from(unreachable: Unreachable) -> Self {
+        Self::Unavailable(unreachable.why)
     }
 }
 
 impl From<Unreachable> for ReadError {
-    fn from(Unreachable(why): Unreachable) -> Self {
-        Self::Unavailable(why)
+    fn from(unreachable: Unreachable) -> Self {
+        Self::Unavailable(unreachable.why)
     }
 }
 
@@ -38,20 +49,41 @@ pub(super) struct Calls {
     backoff: Backoff,
     timeout: Duration,
     patience: Duration,
+    /// Told when the node can't be reached.
+    doubts: (NodeId, Doubts),
 }
 
 impl Calls {
-    pub(super) fn new(grpc: Grpc, timeout: Duration, patience: Duration) -> Self {
-        Self { grpc, backoff: Backoff::default(), timeout, patience }
+    pub(super) fn new(
+        grpc: Grpc,
+        timeout: Duration,
+        patience: Duration,
+        doubts: (NodeId, Doubts),
+    ) -> Self {
+        Self { grpc, backoff: Backoff::default(), timeout, patience, doubts }
     }
 
-    async fn call<T, F>(&self, call: impl Fn(Grpc) -> F) -> Result<T, Unreachable>
+    /// Makes a call about `log`.
+    async fn call<T, F>(&self, log: LogId, call: impl Fn(Grpc) -> F) -> Result<T, Unreachable>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let answer = self.attempt(call).await;
+        if answer.as_ref().is_err_and(|unreachable| !unreachable.is_refusal) {
+            let (node, doubts) = &self.doubts;
+            doubts.tell(*node, log, Doubt::Unreachable);
+        }
+        answer
+    }
+
+    async fn attempt<T, F>(&self, call: impl Fn(Grpc) -> F) -> Result<T, Unreachable>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let began = Instant::now();
         let attempts = async {
-            loop {
+            // A connection that was lost is made anew at least once.
+            for attempt in 0_u32.. {
                 self.backoff.ready().await;
                 let status = match call(self.grpc.clone()).await {
                     Ok(answer) => {
@@ -60,22 +92,25 @@ impl Calls {
                     }
                     Err(status) => status,
                 };
-                if is_refusal(&status) || began.elapsed() >= self.patience {
-                    return Err(Unreachable(told(&status)));
+                let is_over = attempt > 0 && began.elapsed() >= self.patience;
+                self.backoff.failed();
+                let is_refusal = is_final(&status, &self.doubts.1);
+                if is_refusal || is_over {
+                    return Err(Unreachable { why: told(&status), is_refusal });
                 }
                 tracing::debug!(%status, "a call of a log's node is made again");
-                self.backoff.failed();
             }
+            Err(Unreachable::silent())
         };
         let answer = tokio::time::timeout(self.timeout, attempts).await;
-        answer.unwrap_or_else(|_| Err(Unreachable("it doesn't answer".to_owned())))
+        answer.unwrap_or_else(|_| Err(Unreachable::silent()))
     }
 
     pub(super) async fn bounds(&self, log: LogId) -> Result<Bounds, LogError> {
         use bounds_response::Result as Of;
         let request = proto::LogRequest { log: log.0 };
         let call = |mut grpc: Grpc| async move { grpc.bounds(request).await };
-        match self.call(call).await?.result {
+        match self.call(log, call).await?.result {
             Some(Of::Bounds(bounds)) => wire::bounds(&bounds).ok_or_else(not_understood),
             Some(Of::Error(error)) => Err(refusal(error)),
             None => Err(not_understood()),
@@ -90,7 +125,7 @@ impl Calls {
             async move { grpc.read(request).await }
         };
         let unknown = || ReadError::Unavailable(NOT_UNDERSTOOD.to_owned());
-        match self.call(call).await?.result {
+        match self.call(read.log, call).await?.result {
             Some(Of::Outcome(outcome)) => wire::outcome(outcome).ok_or_else(unknown),
             Some(Of::Error(error)) => Err(wire::read_error(error).unwrap_or_else(unknown)),
             None => Err(unknown()),
@@ -104,7 +139,7 @@ impl Calls {
     ) -> Result<Option<(Offset, i64)>, LogError> {
         let request = proto::TimeRequest { log: log.0, timestamp };
         let call = |mut grpc: Grpc| async move { grpc.batch_at_time(request).await };
-        batch(self.call(call).await?)
+        batch(self.call(log, call).await?)
     }
 
     pub(super) async fn batch_of_max_time(
@@ -113,7 +148,7 @@ impl Calls {
     ) -> Result<Option<(Offset, i64)>, LogError> {
         let request = proto::LogRequest { log: log.0 };
         let call = |mut grpc: Grpc| async move { grpc.batch_of_max_time(request).await };
-        batch(self.call(call).await?)
+        batch(self.call(log, call).await?)
     }
 
     pub(super) async fn end_of_leader_epoch(
@@ -124,7 +159,7 @@ impl Calls {
         use leader_epoch_response::Result as Of;
         let request = proto::LeaderEpochRequest { log: log.0, leader_epoch };
         let call = |mut grpc: Grpc| async move { grpc.end_of_leader_epoch(request).await };
-        match self.call(call).await?.result {
+        match self.call(log, call).await?.result {
             Some(Of::End(end)) => Ok(Some((end.leader_epoch, end.end))),
             Some(Of::Nothing(_)) => Ok(None),
             Some(Of::Error(error)) => Err(refusal(error)),
@@ -136,7 +171,7 @@ impl Calls {
         use trim_response::Result as Of;
         let request = proto::TrimRequest { log: log.0, before };
         let call = |mut grpc: Grpc| async move { grpc.trim(request).await };
-        match self.call(call).await?.result {
+        match self.call(log, call).await?.result {
             Some(Of::Start(start)) => Ok(start),
             Some(Of::Error(error)) => Err(refusal(error)),
             None => Err(not_understood()),
@@ -146,14 +181,21 @@ impl Calls {
     pub(super) async fn refresh(&self, log: LogId) -> Result<(), LogError> {
         let request = proto::LogRequest { log: log.0 };
         let call = |mut grpc: Grpc| async move { grpc.refresh(request).await };
-        self.call(call).await?.error.map_or(Ok(()), |error| Err(refusal(error)))
+        self.call(log, call).await?.error.map_or(Ok(()), |error| Err(refusal(error)))
+    }
+
+    pub(super) async fn recover(&self, log: LogId, epoch: Epoch) -> Result<(), LogError> {
+        let request = proto::RecoverRequest { log: log.0, epoch: epoch.0 };
+        let call = |mut grpc: Grpc| async move { grpc.recover(request).await };
+        // Without a doubt: another node is the log's.
+        self.attempt(call).await?.error.map_or(Ok(()), |error| Err(refusal(error)))
     }
 
     pub(super) async fn describe(&self, log: LogId) -> Result<LogDescription, LogError> {
         use describe_response::Result as Of;
         let request = proto::LogRequest { log: log.0 };
         let call = |mut grpc: Grpc| async move { grpc.describe(request).await };
-        match self.call(call).await?.result {
+        match self.call(log, call).await?.result {
             Some(Of::Description(description)) => {
                 wire::description(description).ok_or_else(not_understood)
             }

@@ -1,10 +1,12 @@
 //! The appends of a client, on one stream; on the next one when that ends.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
-use interflow_meta::grpc::{Backoff, is_refusal, told};
+use interflow_meta::grpc::{Backoff, told};
+use interflow_meta::{LogId, NodeId};
 use interflow_proto::log as proto;
 use parking_lot::Mutex;
 use proto::append_answer::Kind as Answer;
@@ -14,13 +16,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::queues::{QueueLimits, Queues};
-use super::{Grpc, WrongNode};
+use super::Grpc;
+use super::node::{Doubt, Doubts, Unanswered, is_final};
+use super::queues::{Answered, QueueLimits, Queues};
 use crate::rpc::wire;
-use crate::{Append, AppendError, AppendResult, AppendTicket};
+use crate::{Append, AppendError, AppendTicket};
 
 /// Late appends are looked for no more often.
 const MIN_LOOK: Duration = Duration::from_millis(20);
+/// With nothing unanswered, so long.
+const NO_LOOK: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug)]
 struct State {
@@ -30,6 +35,8 @@ struct State {
     closed: bool,
     /// Why there is no stream.
     reason: String,
+    /// When late and silent appends are looked for next.
+    looks_at: Option<Instant>,
 }
 
 /// See the module.
@@ -38,43 +45,91 @@ pub(super) struct Lane {
     state: Mutex<State>,
     /// There may be something to send, or the end.
     changed: Notify,
-    /// There is something that can be late.
-    filled: Notify,
-    on_wrong_node: WrongNode,
+    /// Something can be late or silent before that is looked for.
+    sooner: Notify,
+    /// A stream that isn't welcomed after so long is none.
+    connect_timeout: Duration,
+    node: NodeId,
+    doubts: Doubts,
 }
 
 impl Lane {
-    pub(super) fn new(limits: QueueLimits, on_wrong_node: WrongNode) -> Self {
+    pub(super) fn new(
+        limits: QueueLimits,
+        connect_timeout: Duration,
+        node: NodeId,
+        doubts: Doubts,
+    ) -> Self {
         Self {
             state: Mutex::new(State {
                 queues: Queues::new(limits),
                 stream: 0,
                 closed: false,
                 reason: "it doesn't answer".to_owned(),
+                looks_at: None,
             }),
             changed: Notify::new(),
-            filled: Notify::new(),
-            on_wrong_node,
+            sooner: Notify::new(),
+            connect_timeout,
+            node,
+            doubts,
         }
     }
 
     /// Starts an append, behind those that came before it.
     pub(super) fn append(&self, append: Append) -> AppendTicket {
         let (reply, ticket) = AppendTicket::pair();
-        let was_empty = {
+        let is_sooner = {
             let mut state = self.state.lock();
             if state.closed {
                 return AppendTicket::ready(Err(closed()));
             }
-            let was_empty = state.queues.is_empty();
-            state.queues.offer(append, reply, Instant::now());
-            was_empty
+            let now = Instant::now();
+            let deadline = state.queues.offer(append, reply, now);
+            self.is_sooner(&state, now, deadline)
         };
-        self.changed.notify_waiters();
-        if was_empty {
-            self.filled.notify_one();
-        }
+        self.wake(is_sooner);
         ticket
+    }
+
+    /// The same for one that a router has.
+    pub(super) fn send(&self, append: Unanswered) {
+        let is_sooner = {
+            let mut state = self.state.lock();
+            if state.closed {
+                return append.give_up(closed());
+            }
+            let (now, deadline) = (Instant::now(), append.deadline);
+            state.queues.put(append, now);
+            self.is_sooner(&state, now, deadline)
+        };
+        self.wake(is_sooner);
+    }
+
+    /// An append that came at `now` is late or silent before somebody looks.
+    fn is_sooner(&self, state: &State, now: Instant, deadline: Instant) -> bool {
+        let due = state.queues.due(now, deadline);
+        state.looks_at.is_some_and(|at| due < at)
+    }
+
+    fn wake(&self, is_sooner: bool) {
+        self.changed.notify_waiters();
+        if is_sooner {
+            self.sooner.notify_one();
+        }
+    }
+
+    pub(super) fn take_back(&self, log: LogId) -> VecDeque<Unanswered> {
+        self.state.lock().queues.take_back(log)
+    }
+
+    pub(super) fn resume(&self, log: LogId) {
+        self.state.lock().queues.resume(log);
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn has_unanswered(&self, log: LogId) -> bool {
+        self.state.lock().queues.has_unanswered(log)
     }
 
     /// Keeps a stream for the appends until `closing`, and then gives up all that are unanswered.
@@ -106,22 +161,29 @@ impl Lane {
                 state.stream
             };
             let hello = proto::Hello { stream, ..hello };
-            let status = match self.one_stream(&mut grpc, hello, &backoff).await {
+            let mut was_welcome = false;
+            let streaming = self.one_stream(&mut grpc, hello, &backoff, &mut was_welcome);
+            let status = match streaming.await {
                 Ok(()) => Status::unavailable("the node has ended the stream"),
                 Err(status) => status,
             };
             tracing::debug!(%status, "the appends to a node go on with a new stream");
-            {
+            let unanswered = {
                 let mut state = self.state.lock();
                 state.reason = told(&status);
                 state.queues.cut();
-                if is_refusal(&status) {
+                if is_final(&status, &self.doubts) {
                     // Nobody knows when it will be otherwise.
                     let State { queues, reason, .. } = &mut *state;
                     queues.give_up(Instant::now() + Duration::from_secs(86_400), reason);
                 }
-            }
+                if was_welcome { Vec::new() } else { state.queues.unanswered() }
+            };
             backoff.failed();
+            // One that was lost is made again at once; one that can't be made is a node's that is down.
+            for log in unanswered {
+                self.doubts.tell(self.node, log, Doubt::Unreachable);
+            }
         }
     }
 
@@ -140,12 +202,21 @@ impl Lane {
         grpc: &mut Grpc,
         hello: proto::Hello,
         backoff: &Backoff,
+        was_welcome: &mut bool,
     ) -> Result<(), Status> {
         let requests = requests(Arc::clone(self), hello);
-        let mut answers = grpc.append(requests).await?.into_inner();
-        while let Some(answer) = answers.message().await? {
+        let connecting = async {
+            let mut answers = grpc.append(requests).await?.into_inner();
+            let first = answers.message().await?;
+            Ok::<_, Status>((answers, first))
+        };
+        let connected = tokio::time::timeout(self.connect_timeout, connecting).await;
+        let (mut answers, mut next) =
+            connected.map_err(|_| Status::unavailable("the node doesn't answer"))??;
+        while let Some(answer) = next {
             let understood = match answer.kind {
                 Some(Answer::Welcome(welcome)) => {
+                    *was_welcome = true;
                     backoff.worked();
                     let window = usize::try_from(welcome.window_bytes).unwrap_or(usize::MAX);
                     self.state.lock().queues.welcomed(window);
@@ -156,6 +227,7 @@ impl Lane {
             };
             self.changed.notify_waiters();
             understood.ok_or_else(|| Status::internal("an answer that isn't understood"))?;
+            next = answers.message().await?;
         }
         Ok(())
     }
@@ -163,41 +235,45 @@ impl Lane {
     fn answered(&self, results: Vec<proto::Result>) -> Option<()> {
         let results: Option<Vec<_>> =
             results.into_iter().map(|message| Some((message.id, wire::result(message)?))).collect();
-        let results = results?;
-        self.tell_of_wrong_node(&results);
-        let mut state = self.state.lock();
-        for (id, result) in results {
-            state.queues.answered(id, result)?;
+        let mut refused = Vec::new();
+        let understood = {
+            let mut state = self.state.lock();
+            results?.into_iter().try_for_each(|(id, result)| {
+                if let Answered::Refused(log) = state.queues.answered(id, result)? {
+                    refused.push(log);
+                }
+                Some(())
+            })
+        };
+        // Outside of the lock, for who is told has locks too.
+        for log in refused {
+            self.doubts.tell(self.node, log, Doubt::NotSequencer);
         }
-        Some(())
+        understood
     }
 
-    /// Before the appends are answered, so that what is appended after that goes elsewhere; outside
-    /// of the lock, for who is told has locks too.
-    fn tell_of_wrong_node(&self, results: &[(u64, AppendResult)]) {
-        let refused =
-            results.iter().filter(|(_, result)| *result == Err(AppendError::NotSequencer));
-        for (id, _) in refused {
-            let log = self.state.lock().queues.log_of(*id);
-            if let Some(log) = log {
-                self.on_wrong_node.tell(log);
-            }
-        }
-    }
-
-    /// Gives up appends that are late, until `closing`.
-    pub(super) async fn give_up_late(self: Arc<Self>, closing: CancellationToken) {
+    /// Gives up appends that are late, and tells of logs that are silent, until `closing`.
+    pub(super) async fn look_for_late(self: Arc<Self>, closing: CancellationToken) {
         let looking = async {
             loop {
-                let deadline = self.state.lock().queues.next_deadline();
-                match deadline {
-                    None => self.filled.notified().await,
-                    Some(deadline) => {
-                        tokio::time::sleep_until(deadline.max(Instant::now() + MIN_LOOK)).await;
-                        let mut state = self.state.lock();
-                        let State { queues, reason, .. } = &mut *state;
-                        queues.give_up(Instant::now(), reason);
-                    }
+                let at = {
+                    let mut state = self.state.lock();
+                    let at = state.queues.next_look().unwrap_or_else(|| Instant::now() + NO_LOOK);
+                    state.looks_at = Some(at);
+                    at.max(Instant::now() + MIN_LOOK)
+                };
+                tokio::select! {
+                    () = tokio::time::sleep_until(at) => {}
+                    () = self.sooner.notified() => continue,
+                }
+                let silent = {
+                    let mut state = self.state.lock();
+                    let (State { queues, reason, .. }, now) = (&mut *state, Instant::now());
+                    queues.give_up(now, reason);
+                    queues.silent(now)
+                };
+                for log in silent {
+                    self.doubts.tell(self.node, log, Doubt::Silent);
                 }
             }
         };
@@ -226,7 +302,7 @@ fn requests(
                 if state.closed || state.stream != hello.stream {
                     return None;
                 }
-                if let Some(request) = state.queues.next() {
+                if let Some(request) = state.queues.next(Instant::now()) {
                     drop(state);
                     drop(changed);
                     return Some((request, (lane, None)));

@@ -2,16 +2,18 @@
 
 mod calls;
 mod lane;
+mod node;
 mod observed;
-mod queues;
+pub(crate) mod queues;
 mod watching;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use interflow_meta::grpc::{Credentials, Remote, told};
-use interflow_meta::{LogId, NodeId, Offset};
+use interflow_meta::{Epoch, LogId, NodeId, Offset};
 use interflow_proto::log as proto;
 use proto::log_client::LogClient as Client;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +23,7 @@ use tonic::transport::Channel;
 
 use self::calls::Calls;
 use self::lane::Lane;
+pub use self::node::{Doubt, Doubts, NodeClient, Unanswered};
 use self::queues::QueueLimits;
 use self::watching::Watching;
 use super::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, PROTOCOL};
@@ -52,32 +55,13 @@ pub struct RemoteLogsOptions {
     pub max_queued_bytes: usize,
     /// … and of one log.
     pub max_log_queued_bytes: usize,
-    /// Told of a log each time that the node refuses an append to it as not its sequencer.
-    pub on_wrong_node: WrongNode,
-}
-
-/// Is told of logs that have moved. It must neither block nor wait.
-#[derive(Clone, Default)]
-pub struct WrongNode(Option<Arc<dyn Fn(LogId) + Send + Sync>>);
-
-impl WrongNode {
-    /// Calls `tell`.
-    pub fn new(tell: impl Fn(LogId) + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(tell)))
-    }
-
-    /// The log has moved.
-    pub fn tell(&self, log: LogId) {
-        if let Some(tell) = &self.0 {
-            tell(log);
-        }
-    }
-}
-
-impl std::fmt::Debug for WrongNode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("WrongNode").field(&self.0.is_some()).finish()
-    }
+    /// A stream that the node doesn't welcome for so long is one that can't be made.
+    pub connect_timeout: Duration,
+    /// An append that isn't answered for so long makes a doubt, and again after as long.
+    pub silence: Duration,
+    /// Told when the node may not be the one that serves a log. If somebody hears of them, they see
+    /// to appends that the node refuses as another's, which wait until then.
+    pub doubts: Doubts,
 }
 
 impl RemoteLogsOptions {
@@ -93,7 +77,9 @@ impl RemoteLogsOptions {
             patience: Duration::from_secs(5),
             max_queued_bytes: 128 << 20,
             max_log_queued_bytes: 32 << 20,
-            on_wrong_node: WrongNode::default(),
+            connect_timeout: Duration::from_secs(1),
+            silence: Duration::from_secs(3),
+            doubts: Doubts::default(),
         }
     }
 }
@@ -109,6 +95,7 @@ pub struct RemoteLogs {
     lane: Arc<Lane>,
     watching: Arc<Watching>,
     calls: Calls,
+    node: NodeId,
     closing: CancellationToken,
     tasks: TaskTracker,
     call_timeout: Duration,
@@ -136,22 +123,27 @@ impl RemoteLogs {
             max_log_bytes: options.max_log_queued_bytes,
             max_batch_bytes: MAX_BATCH_BYTES,
             timeout: options.append_timeout,
+            silence: options.silence,
+            is_routed: options.doubts.is_heard(),
         };
+        let id = options.node.unwrap_or(NodeId(0));
         let hello = proto::Hello {
             node: options.node.map_or(0, |node| node.0),
             client: options.client,
             stream: 0,
         };
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let lane = Arc::new(Lane::new(limits, options.on_wrong_node));
+        let doubts = options.doubts;
+        let lane = Arc::new(Lane::new(limits, options.connect_timeout, id, doubts.clone()));
         tasks.spawn(Arc::clone(&lane).run(appends, hello, closing.clone()));
-        tasks.spawn(Arc::clone(&lane).give_up_late(closing.clone()));
-        let watching = Arc::new(Watching::default());
+        tasks.spawn(Arc::clone(&lane).look_for_late(closing.clone()));
+        let watching = Arc::new(Watching::new(options.connect_timeout, id, doubts.clone()));
         tasks.spawn(Arc::clone(&watching).run(others.clone(), hello, closing.clone()));
         Ok(Self {
             lane,
             watching,
-            calls: Calls::new(others, options.call_timeout, options.patience),
+            calls: Calls::new(others, options.call_timeout, options.patience, (id, doubts)),
+            node: id,
             closing,
             tasks,
             call_timeout: options.call_timeout,
@@ -169,6 +161,29 @@ impl RemoteLogs {
 impl Drop for RemoteLogs {
     fn drop(&mut self) {
         self.closing.cancel();
+    }
+}
+
+impl NodeClient for RemoteLogs {
+    /// 0 if any node was meant.
+    fn node(&self) -> NodeId {
+        self.node
+    }
+
+    fn send(&self, append: Unanswered) {
+        self.lane.send(append);
+    }
+
+    fn take_back(&self, log: LogId) -> VecDeque<Unanswered> {
+        self.lane.take_back(log)
+    }
+
+    fn resume(&self, log: LogId) {
+        self.lane.resume(log);
+    }
+
+    fn has_unanswered(&self, log: LogId) -> bool {
+        self.lane.has_unanswered(log)
     }
 }
 
@@ -224,5 +239,9 @@ impl LogClient for RemoteLogs {
 
     async fn describe(&self, log: LogId) -> Result<LogDescription, LogError> {
         self.calls.describe(log).await
+    }
+
+    async fn recover(&self, log: LogId, epoch: Epoch) -> Result<(), LogError> {
+        self.calls.recover(log, epoch).await
     }
 }

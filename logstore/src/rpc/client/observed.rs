@@ -74,6 +74,16 @@ impl State {
         self.stream
     }
 
+    /// The logs observed, each once, and the observations that haven't begun, which are none any
+    /// more.
+    pub(super) fn give_up_beginning(&mut self) -> (Vec<LogId>, Vec<Watched>) {
+        let mut logs: Vec<LogId> = self.watched.values().map(|watched| watched.log).collect();
+        logs.sort_unstable();
+        logs.dedup();
+        let beginning = self.watched.extract_if(|_, watched| watched.began.is_some());
+        (logs, beginning.map(|(_, watched)| watched).collect())
+    }
+
     /// The server must be told. Without a stream nothing is noted: the next begins with all.
     pub(super) fn note(&mut self, unsent: Unsent) {
         if self.is_live {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
-use interflow_meta::LogId;
 use interflow_meta::grpc::{Backoff, told};
+use interflow_meta::{LogId, NodeId};
 use interflow_proto::log as proto;
 use parking_lot::Mutex;
 use proto::observe_event::Kind as Event;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::Grpc;
+use super::node::{Doubt, Doubts, is_final};
 use super::observed::{State, Unsent, Watched};
 use crate::rpc::wire;
 use crate::{LogError, LogObserver, Observation, Withheld};
@@ -23,10 +24,13 @@ use crate::{LogError, LogObserver, Observation, Withheld};
 const RETRY: Duration = Duration::from_millis(250);
 
 /// See the module.
-#[derive(Default)]
 pub(super) struct Watching {
     state: Mutex<State>,
     changed: Notify,
+    /// A stream that isn't welcomed after so long is none.
+    connect_timeout: Duration,
+    node: NodeId,
+    doubts: Doubts,
 }
 
 impl std::fmt::Debug for Watching {
@@ -36,6 +40,11 @@ impl std::fmt::Debug for Watching {
 }
 
 impl Watching {
+    pub(super) fn new(connect_timeout: Duration, node: NodeId, doubts: Doubts) -> Self {
+        let (state, changed) = (Mutex::default(), Notify::new());
+        Self { state, changed, connect_timeout, node, doubts }
+    }
+
     /// Begins an observation; it has heard the present offsets when this returns.
     pub(super) async fn observe(
         self: &Arc<Self>,
@@ -118,7 +127,8 @@ impl Watching {
                 state.begin_stream()
             };
             let hello = proto::Hello { stream, ..hello };
-            let ended = self.one_stream(&mut grpc, hello, &backoff).await;
+            let mut was_welcome = false;
+            let ended = self.one_stream(&mut grpc, hello, &backoff, &mut was_welcome).await;
             let status =
                 ended.err().unwrap_or_else(|| Status::unavailable("the node has ended the stream"));
             tracing::debug!(%status, "the observations of a node are taken up anew");
@@ -128,6 +138,21 @@ impl Watching {
             state.reason = told(&status);
             drop(state);
             backoff.failed();
+            if !was_welcome && self.doubts.is_heard() && !is_final(&status, &self.doubts) {
+                self.doubt(&told(&status));
+            }
+        }
+    }
+
+    /// The node is down: who hears of that looks where the logs are.
+    fn doubt(&self, why: &str) {
+        let (logs, beginning) = self.state.lock().give_up_beginning();
+        for began in beginning.into_iter().filter_map(|watched| watched.began) {
+            // Nobody waits any more: nobody was told anything.
+            drop(began.send(Err(LogError::Unavailable(why.to_owned()))));
+        }
+        for log in logs {
+            self.doubts.tell(self.node, log, Doubt::Unreachable);
         }
     }
 
@@ -146,15 +171,25 @@ impl Watching {
         grpc: &mut Grpc,
         hello: proto::Hello,
         backoff: &Backoff,
+        was_welcome: &mut bool,
     ) -> Result<(), Status> {
         let requests = requests(Arc::clone(self), hello);
-        let mut messages = grpc.observe(requests).await?.into_inner();
-        while let Some(message) = messages.message().await? {
+        let connecting = async {
+            let mut messages = grpc.observe(requests).await?.into_inner();
+            let first = messages.message().await?;
+            Ok::<_, Status>((messages, first))
+        };
+        let connected = tokio::time::timeout(self.connect_timeout, connecting).await;
+        let (mut messages, mut next) =
+            connected.map_err(|_| Status::unavailable("the node doesn't answer"))??;
+        while let Some(message) = next {
+            *was_welcome = true;
             backoff.worked();
             for event in message.events {
                 self.hear(event)
                     .ok_or_else(|| Status::internal("an event that isn't understood"))?;
             }
+            next = messages.message().await?;
         }
         Ok(())
     }
@@ -185,6 +220,7 @@ impl Watching {
             Event::Withheld(key) => self.withheld(id, Withheld::UpTo(wire::key(&key)?)),
             Event::WithheldBelow(offset) => self.withheld(id, Withheld::Below(offset)),
             Event::Ended(_) => self.over(id, LogError::NoSuchLog),
+            Event::Moved(_) => self.over(id, LogError::NotSequencer),
             Event::Failed(error) => self.over(id, wire::log_error(error)?),
         }
         Some(())
@@ -225,6 +261,7 @@ impl Watching {
         match watched.began {
             // Nobody waits any more: nobody was told anything.
             Some(began) => drop(began.send(Err(error))),
+            None if error == LogError::NotSequencer => watched.observer.moved(watched.log),
             None => watched.observer.ended(watched.log),
         }
     }

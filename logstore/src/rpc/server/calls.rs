@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use futures_util::Stream;
-use interflow_meta::LogId;
+use interflow_meta::{Epoch, LogId};
 use interflow_proto::log as proto;
 use proto::log_server::Log;
 use proto::{
@@ -126,6 +126,16 @@ impl Log for LogServer {
         let refreshed = self.logs.refresh(LogId(request.into_inner().log)).await;
         let error = refreshed.err().map(|error| wire::log_error_message(&error));
         Ok(Response::new(proto::RefreshResponse { error }))
+    }
+
+    async fn recover(
+        &self,
+        request: Request<proto::RecoverRequest>,
+    ) -> Answer<proto::RecoverResponse> {
+        let proto::RecoverRequest { log, epoch } = request.into_inner();
+        let recovered = self.logs.recover(LogId(log), Epoch(epoch)).await;
+        let error = recovered.err().map(|error| wire::log_error_message(&error));
+        Ok(Response::new(proto::RecoverResponse { error }))
     }
 
     async fn describe(

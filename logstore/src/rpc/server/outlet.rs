@@ -128,7 +128,7 @@ impl State {
 }
 
 fn is_last(event: &proto::ObserveEvent) -> bool {
-    matches!(event.kind, Some(Kind::Ended(_) | Kind::Failed(_)))
+    matches!(event.kind, Some(Kind::Ended(_) | Kind::Moved(_) | Kind::Failed(_)))
 }
 
 impl Slot {
@@ -197,6 +197,10 @@ impl LogObserver for Teller {
     fn withheld(&self, _: LogId, until: Withheld) {
         // A key is of a later batch than what was in flight before it.
         self.outlet.change(self.id, |slot, _| slot.withheld = Some(until));
+    }
+
+    fn moved(&self, _: LogId) {
+        self.outlet.end(self.id, Kind::Moved(proto::Moved {}));
     }
 
     fn ended(&self, _: LogId) {
@@ -277,6 +281,10 @@ mod tests {
         outlet.forget(0);
         tellers[1].ended(LOG);
         assert_eq!(told(&outlet).await, ["early 0", "Some(Ended(Ended))", "early 0"]);
+        let moves = outlet.teller(3, closing.clone());
+        moves.advanced(LOG, at(1));
+        moves.moved(LOG);
+        assert_eq!(told(&outlet).await, ["at 1", "Some(Moved(Moved))"]);
         // The end of the server isn't that of a log.
         closing.cancel();
         tellers[2].ended(LOG);
