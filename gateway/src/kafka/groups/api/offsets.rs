@@ -1,6 +1,6 @@
 //! OffsetCommit and OffsetFetch (K16).
 
-use interflow_meta::groups::{self as stored, CommittedOffset, PartitionOffset};
+use interflow_meta::groups::{self as stored, CommittedOffset, GroupError, PartitionOffset};
 use interflow_meta::{DEFAULT_TENANT, MetaError};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::{check_name, identity, text};
 use crate::kafka::broker::Broker;
-use crate::kafka::groups::registry::unavailable;
+use crate::kafka::groups::registry::{not_written, unavailable};
 use crate::kafka::groups::writer::Write;
 use crate::kafka::route::Request;
 use crate::topics::Topic;
@@ -130,13 +130,15 @@ async fn try_commit(
 /// Waits for a write to be durable.
 pub(super) async fn wait(
     group: &str,
-    durable: oneshot::Receiver<Result<(), MetaError>>,
+    durable: oneshot::Receiver<Result<(), GroupError>>,
 ) -> Result<(), ResponseError> {
     match durable.await {
         Ok(Ok(())) => Ok(()),
         // To try again wouldn't help: it has to be committed in smaller pieces.
-        Ok(Err(MetaError::TransactionTooLarge(_))) => Err(ResponseError::InvalidCommitOffsetSize),
-        Ok(Err(error)) => Err(unavailable(group, &error)),
+        Ok(Err(GroupError::Meta(MetaError::TransactionTooLarge(_)))) => {
+            Err(ResponseError::InvalidCommitOffsetSize)
+        }
+        Ok(Err(error)) => Err(not_written(group, &error)),
         // Only the end of the process drops it.
         Err(_) => Err(ResponseError::CoordinatorNotAvailable),
     }
@@ -198,6 +200,7 @@ async fn offsets(
     wanted: Wanted<'_>,
 ) -> Result<Vec<OffsetFetchResponseTopic>, ResponseError> {
     check_name(group)?;
+    broker.groups.check(group)?;
     let failed = |error: MetaError| unavailable(group, &error);
     // What was answered as committed is durable, so it is read from meta. There are no
     // transactions, so all of it is stable.
