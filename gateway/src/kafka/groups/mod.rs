@@ -18,6 +18,8 @@ pub(super) mod api;
 mod core;
 mod expiry;
 mod ownership;
+#[cfg(test)]
+mod races;
 mod registry;
 mod slot;
 mod store;

@@ -123,7 +123,7 @@ impl Groups {
                 }
                 batch
             };
-            let outcome = self.commit(slot, &batch).await;
+            let outcome = self.put(slot, &batch).await;
             match &outcome {
                 Ok(held) => *slot.held.lock() = *held,
                 Err(GroupError::Superseded) => {
@@ -139,11 +139,7 @@ impl Groups {
     }
 
     /// Makes `batch` durable, if the group is still this gateway's; returns what it is held by then.
-    async fn commit(
-        &self,
-        slot: &Slot,
-        batch: &[Write],
-    ) -> Result<Option<Coordinator>, GroupError> {
+    async fn put(&self, slot: &Slot, batch: &[Write]) -> Result<Option<Coordinator>, GroupError> {
         let (name, life, held) = (&*slot.name, self.life(), *slot.held.lock());
         let deletes = matches!(batch.last(), Some(Write::Delete(_)));
         self.meta()

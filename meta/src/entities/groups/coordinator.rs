@@ -114,6 +114,9 @@ pub async fn claim(
 /// as it was claimed or held before; `None` for a group of which nothing was stored, which `life`
 /// then claims here. Returns what is to be held from now on.
 ///
+/// After an attempt whose answer was lost it writes what it reads: should that attempt still be under
+/// way it is in conflict with this one, and can't be made behind later writes.
+///
 /// # Errors
 /// [`GroupError::Superseded`]; meta's own.
 pub async fn hold(
@@ -123,13 +126,17 @@ pub async fn hold(
     life: Life,
     held: Option<Coordinator>,
 ) -> Result<Coordinator, GroupError> {
-    match (coordinator(tx, tenant, group).await?, held) {
-        (Some(now), Some(held)) if now == held => Ok(now),
+    let now = match (coordinator(tx, tenant, group).await?, held) {
+        (Some(now), Some(held)) if now == held => now,
         // An earlier attempt of this transaction may have been committed.
-        (Some(now), None) if now.life == life => Ok(now),
-        (None, None) => Ok(claim(tx, tenant, group, life, 0).await?),
-        _ => Err(GroupError::Superseded),
+        (Some(now), None) if now.life == life => now,
+        (None, None) => return Ok(claim(tx, tenant, group, life, 0).await?),
+        _ => return Err(GroupError::Superseded),
+    };
+    if tx.is_maybe_committed() {
+        tx.set(key(tx, tenant, group), now.encode())?;
     }
+    Ok(now)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! OffsetCommit and OffsetFetch (K16).
 
+use std::sync::Arc;
+
 use interflow_meta::groups::{self as stored, CommittedOffset, GroupError, PartitionOffset};
 use interflow_meta::{DEFAULT_TENANT, MetaError};
 use kafka_protocol::error::ResponseError;
@@ -18,6 +20,8 @@ use tokio::sync::oneshot;
 
 use super::{check_name, identity, text};
 use crate::kafka::broker::Broker;
+use crate::kafka::groups::Groups;
+use crate::kafka::groups::core::Identity;
 use crate::kafka::groups::registry::{not_written, unavailable};
 use crate::kafka::groups::writer::Write;
 use crate::kafka::route::Request;
@@ -108,23 +112,39 @@ async fn try_commit(
     check_name(group)?;
     let who = identity(&asked.member_id, asked.group_instance_id.as_ref());
     let generation = asked.generation_id_or_member_epoch;
-    let groups = &broker.groups;
-    let (done, durable) = oneshot::channel();
-    // Whoever isn't in a generation may commit to a group that isn't there yet.
-    let checked = groups
-        .with(group, generation < 0, |slot, state, _| {
-            state.check_commit(groups.now(), &who, generation)?;
-            let is_queued = !rows.is_empty();
-            if is_queued {
-                groups.write(slot, Write::Offsets(rows, done));
-            }
-            Ok(is_queued)
-        })
-        .await?;
-    if checked.unwrap_or(Err(ResponseError::IllegalGeneration))? {
-        wait(group, durable).await?;
+    broker.groups.commit(group, &who, generation, rows).await
+}
+
+impl Groups {
+    /// Commits offsets for `who` in `generation` (below 0: outside of the group protocol).
+    ///
+    /// # Errors
+    /// What the client is told. NOT_COORDINATOR: another gateway's group; whether they were committed
+    /// isn't known, but they can't be any more.
+    pub(in crate::kafka::groups) async fn commit(
+        self: &Arc<Self>,
+        group: &str,
+        who: &Identity,
+        generation: i32,
+        rows: Vec<PartitionOffset>,
+    ) -> Result<(), ResponseError> {
+        let (done, durable) = oneshot::channel();
+        // Whoever isn't in a generation may commit to a group that isn't there yet.
+        let checked = self
+            .with(group, generation < 0, |slot, state, _| {
+                state.check_commit(self.now(), who, generation)?;
+                let is_queued = !rows.is_empty();
+                if is_queued {
+                    self.write(slot, Write::Offsets(rows, done));
+                }
+                Ok(is_queued)
+            })
+            .await?;
+        if checked.unwrap_or(Err(ResponseError::IllegalGeneration))? {
+            wait(group, durable).await?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Waits for a write to be durable.

@@ -131,6 +131,7 @@ impl<R> Group<R> {
         self.protocol_type.as_ref()
     }
 
+    #[cfg(test)]
     pub(crate) fn member_count(&self) -> usize {
         self.members.len()
     }
