@@ -33,19 +33,15 @@ fn k17_views_that_differ_lose_no_commit_and_accept_no_generation_twice() {
         let outcome = catch_unwind(AssertUnwindSafe(|| run(seed, false)));
         totals += outcome.unwrap_or_else(|_| panic!("seed {seed}"));
     }
-    println!("{totals:?}");
     // What it is about did happen.
-    assert!(totals.commits > 5_000, "{totals:?}");
-    assert!(totals.generations > 500, "{totals:?}");
-    assert!(totals.superseded > 200, "{totals:?}");
-    assert!(totals.crashes > 200 && totals.lost_answers > 200 && totals.late > 50, "{totals:?}");
-    assert!(totals.kept_generation > 200, "{totals:?}");
+    assert!(totals.commits > 10_000 && totals.generations > 400, "{totals:?}");
+    assert!(totals.superseded > 80 && totals.kept_generation > 80, "{totals:?}");
+    assert!(totals.crashes > 200 && totals.lost_answers > 1_000 && totals.late > 200, "{totals:?}");
 }
 
-/// The oracle sees what there would be to see.
+/// The oracle sees what there would be to see, were claims and writes not in conflict.
 #[test]
 fn without_conflicts_in_the_store_commits_go_back_or_are_lost() {
-    let seen = (0..100).find(|seed| catch_unwind(AssertUnwindSafe(|| run(*seed, true))).is_err());
-    println!("{seen:?}");
-    assert!(seen.is_some(), "claims that don't exclude writes went unnoticed");
+    let is_seen = |seed| catch_unwind(AssertUnwindSafe(|| run(seed, true))).is_err();
+    assert!((0..100).any(is_seen), "claims that don't exclude writes went unnoticed");
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use interflow_meta::{
     Commit, Committed, KeyRange, MetaError, Mutation, Page, STAMP_BYTES, Snapshot, Store,
 };
 use parking_lot::Mutex;
+use tokio::time::sleep;
 
 use super::chance::Chance;
 use super::oracle::Oracle;
@@ -19,7 +21,7 @@ pub(super) struct SlowStore {
     chance: Chance,
     oracle: Arc<Oracle>,
     state: Arc<Mutex<State>>,
-    /// It takes every commit, whatever its snapshot: what must not go unnoticed.
+    /// It takes every commit, whatever its snapshot, and makes none late: what must not go unnoticed.
     is_blind: bool,
 }
 
@@ -113,6 +115,10 @@ impl Snapshot for SlowSnapshot {
     async fn commit(&self, commit: Commit) -> Result<Committed, MetaError> {
         let SlowStore { chance, oracle, .. } = &self.store;
         chance.pause().await;
+        if chance.percent(4) {
+            // Whoever commits was stopped, and goes on as if nothing had been.
+            sleep(Duration::from_millis(chance.below(1_000))).await;
+        }
         if commit.mutations.is_empty() || !chance.percent(12) {
             let outcome = self.store.apply(self.version, &commit);
             chance.pause().await;
@@ -121,11 +127,11 @@ impl Snapshot for SlowSnapshot {
         oracle.totals.lock().lost_answers += 1;
         if chance.percent(25) {
             self.store.apply(self.version, &commit)?;
-        } else if chance.percent(70) {
+        } else if chance.percent(70) && !self.store.is_blind {
             let (store, version) = (self.store.clone(), self.version);
             let after = chance.below(40);
             tokio::spawn(async move {
-                tokio::time::sleep(std::time::Duration::from_millis(after)).await;
+                sleep(Duration::from_millis(after)).await;
                 if store.apply(version, &commit).is_ok() {
                     store.oracle.totals.lock().late += 1;
                 }
