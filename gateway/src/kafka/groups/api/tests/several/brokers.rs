@@ -1,6 +1,13 @@
 //! Who is named to clients.
 
+use std::collections::BTreeSet;
+
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::protocol::Request;
+
 use super::*;
+use crate::records::BatchBuilder;
 
 async fn ask<Q: Request>(two: &Two, at: usize, version: i16, request: &Q) -> Q::Response {
     two.client(at).ask(version, request).await
@@ -109,6 +116,19 @@ async fn leaders_are_spread_over_live_gateways_and_each_serves_all() {
     assert_eq!(spread, leaders(&answers[1]));
     assert!([1, 2].iter().all(|id| spread.iter().filter(|leader| *leader == id).count() > 10));
 
+    // Whoever is asked serves it.
+    let at_leader = |at: usize, partition: i32| {
+        spread[usize::try_from(partition).unwrap()] == i32::try_from(at + 1).unwrap()
+    };
+    let mut seen = BTreeSet::new();
+    for (at, partition) in (0..4).flat_map(|partition| [(0, partition), (1, partition)]) {
+        seen.insert(at_leader(at, partition));
+        let base = produce(&mut two.client(at), partition).await;
+        assert_eq!(base, i64::try_from(at).unwrap());
+        assert!(fetch(&mut two.client(1 - at), partition, base).await > 0);
+    }
+    assert_eq!(seen.len(), 2);
+
     // One goes: the next Metadata shows it, and what the other led stays.
     two.see(1, &[1]).await;
     let answer = ask(&two, 1, 9, &asked).await;
@@ -120,4 +140,39 @@ async fn leaders_are_spread_over_live_gateways_and_each_serves_all() {
     two.views[1].set_live([]);
     let answer = ask(&two, 1, 9, &asked).await;
     assert_eq!(answer.brokers.iter().map(|b| b.node_id.0).collect::<Vec<_>>(), [2]);
+}
+
+/// Produces a record; its offset.
+async fn produce(client: &mut Client, partition: i32) -> i64 {
+    let mut batch = BatchBuilder::new();
+    batch.append(Some(b"k"), Some(b"v"), std::iter::empty(), 0).unwrap();
+    let records = Some(batch.finish().unwrap().bytes);
+    let data = PartitionProduceData::default().with_index(partition).with_records(records);
+    let topic = TopicProduceData::default()
+        .with_name(TopicName(text("wide")))
+        .with_partition_data(vec![data]);
+    let request =
+        ProduceRequest::default().with_acks(-1).with_timeout_ms(1_000).with_topic_data(vec![topic]);
+    let answer = client.ask(9, &request).await;
+    let partition = &answer.responses[0].partition_responses[0];
+    assert_eq!(partition.error_code, 0);
+    partition.base_offset
+}
+
+/// Fetches from `offset` on; how many bytes come.
+async fn fetch(client: &mut Client, partition: i32, offset: i64) -> usize {
+    let wanted = FetchPartition::default()
+        .with_partition(partition)
+        .with_fetch_offset(offset)
+        .with_partition_max_bytes(1 << 20);
+    let topic =
+        FetchTopic::default().with_topic(TopicName(text("wide"))).with_partitions(vec![wanted]);
+    let request = FetchRequest::default()
+        .with_max_bytes(1 << 20)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic]);
+    let answer = client.ask(11, &request).await;
+    let partition = &answer.responses[0].partitions[0];
+    assert_eq!(partition.error_code, 0);
+    partition.records.as_ref().map_or(0, Bytes::len)
 }

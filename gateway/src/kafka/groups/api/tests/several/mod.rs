@@ -3,11 +3,9 @@
 mod brokers;
 mod moves;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use interflow_meta::{Meta, NodeId, PriorityStore};
-use kafka_protocol::protocol::Request;
+use interflow_meta::{Meta, NodeId};
 
 use super::*;
 use crate::cluster::{Endpoint, FixedGateways, Gateway, Gateways};

@@ -1,5 +1,7 @@
 //! Groups that move from one gateway to another.
 
+use interflow_meta::PriorityStore;
+
 use super::*;
 
 #[tokio::test]
