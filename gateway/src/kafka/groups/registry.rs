@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use interflow_meta::groups::{GroupError, Life, MAX_MEMBERS_BYTES};
 use interflow_meta::{Meta, MetaError};
 use kafka_protocol::error::ResponseError;
@@ -37,6 +37,9 @@ pub(in crate::kafka) struct Groups {
     config: KafkaConfig,
     settings: Settings,
     metrics: Arc<Metrics>,
+    /// Groups of which it isn't known what was stored last: the next that is read of them comes behind
+    /// it.
+    doubted: Mutex<HashSet<Arc<str>, foldhash::fast::RandomState>>,
     slots: Mutex<HashMap<Arc<str>, Arc<Slot>, foldhash::fast::RandomState>>,
     /// Held while a group is read and entered, so that none is entered twice or out of date.
     lanes: Vec<tokio::sync::Mutex<()>>,
@@ -67,6 +70,7 @@ impl Groups {
             },
             config,
             metrics,
+            doubted: Mutex::default(),
             slots: Mutex::default(),
             lanes: (0..LANES).map(|_| tokio::sync::Mutex::new(())).collect(),
             hasher: foldhash::fast::RandomState::default(),
@@ -217,8 +221,12 @@ impl Groups {
             return Ok(Some(slot.clone()));
         }
         self.check(name)?;
-        let loaded = store::load(&self.meta, name, self.life(), creates).await;
+        let renews = self.doubted.lock().contains(name);
+        let loaded = store::load(&self.meta, name, self.life(), creates, renews).await;
         let loaded = loaded.map_err(|error| unavailable(name, &error))?;
+        if renews {
+            self.doubted.lock().remove(name);
+        }
         let Some(loaded) = loaded else { return Ok(None) };
         let group = Group::restore(self.now(), loaded.saved);
         let slot = Slot::new(name, group, loaded.held);
@@ -280,6 +288,13 @@ impl Groups {
             group.abandon(&mut out);
             self.apply(slot, &mut group, out);
         }
+    }
+
+    /// Ends a group in memory of which it isn't known what is stored: it is read again when it is used,
+    /// under a new claim, which ends what may still be under way.
+    pub(super) fn doubt(self: &Arc<Self>, slot: &Arc<Slot>) {
+        self.doubted.lock().insert(slot.name.clone());
+        self.let_go(slot);
     }
 
     /// Drops a group from memory that is as good as stored.

@@ -46,18 +46,20 @@ pub(super) struct Loaded {
 }
 
 /// Reads a group and claims it for `life`, in one transaction: what whoever had it before writes
-/// from then on fails. Nothing is written if `life` has it already. `None` if there is neither state
-/// nor an offset; with `is_created` it comes into being anyhow, so offsets aren't looked for.
+/// from then on fails. Nothing is written if `life` has it already, unless it `renews` its claim.
+/// `None` if there is neither state nor an offset; with `is_created` it comes into being anyhow, so
+/// offsets aren't looked for.
 pub(super) async fn load(
     meta: &Meta,
     name: &str,
     life: Life,
     is_created: bool,
+    renews: bool,
 ) -> Result<Option<Loaded>, MetaError> {
     let mut attempt = 1;
     loop {
         let tx = meta.begin();
-        let outcome = match claimed(&tx, name, life, is_created).await {
+        let outcome = match claimed(&tx, name, life, is_created, renews).await {
             Ok(loaded) => tx.commit().await.map(|_| loaded),
             Err(error) => Err(error),
         };
@@ -76,6 +78,7 @@ async fn claimed(
     name: &str,
     life: Life,
     is_created: bool,
+    renews: bool,
 ) -> Result<Option<Loaded>, MetaError> {
     let (metadata, before) = tokio::try_join!(
         groups::metadata(tx, DEFAULT_TENANT, name),
@@ -88,11 +91,11 @@ async fn claimed(
     {
         return Ok(None);
     }
-    if metadata.is_none() && before.is_none() {
+    if metadata.is_none() && before.is_none() && !renews {
         return Ok(Some(Loaded { saved: Saved::default(), held: None }));
     }
     let epoch = metadata.as_ref().map_or(0, |metadata| metadata.coordinator_epoch);
-    let held = groups::claim(tx, DEFAULT_TENANT, name, life, epoch).await?;
+    let held = groups::claim(tx, DEFAULT_TENANT, name, life, epoch, renews).await?;
     let saved = metadata.map(|metadata| from_metadata(name, &metadata)).unwrap_or_default();
     Ok(Some(Loaded { saved, held: Some(held) }))
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use interflow_meta::groups::{self, CommittedOffset, Coordinator, GroupError, GroupMetadata};
-use interflow_meta::{DEFAULT_TENANT, Transaction};
+use interflow_meta::{DEFAULT_TENANT, MetaError, Transaction};
 use tokio::sync::oneshot;
 
 use super::core::SaveId;
@@ -132,6 +132,9 @@ impl Groups {
                 }
                 Err(GroupError::Meta(error)) => {
                     tracing::warn!(group = %slot.name, %error, "a group's state could not be stored");
+                    if error.is_maybe_committed() || matches!(error, MetaError::TimedOut(_)) {
+                        self.doubt(slot);
+                    }
                 }
             }
             self.finish(slot, batch, &outcome.map(|_| ()));

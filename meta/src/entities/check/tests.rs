@@ -68,7 +68,7 @@ async fn healthy() -> Meta {
     let offsets = [("orders".to_owned(), 1, groups::CommittedOffset::default())];
     groups::commit_offsets(&tx, TENANT, "billing", &offsets).unwrap();
     let life = groups::Life { node: NodeId(1), incarnation: 1 };
-    groups::claim(&tx, TENANT, "billing", life, 0).await.unwrap();
+    groups::claim(&tx, TENANT, "billing", life, 0, false).await.unwrap();
     let large = groups::GroupMetadata {
         members: vec![1; 200_000].into(),
         ..groups::GroupMetadata::default()

@@ -88,7 +88,9 @@ pub async fn coordinator(
 }
 
 /// Makes `life` the group's coordinator, with an epoch above all before it and above `epoch`, the
-/// one that the group's metadata was written in. Writes nothing if it is that already.
+/// one that the group's metadata was written in. Writes nothing if it is that already, unless it
+/// `renews` its claim: after that, what it has written before in transactions of unknown outcome is
+/// made or never will be.
 ///
 /// # Errors
 /// Meta's own; [`MetaError::Corrupt`] when the epochs are used up.
@@ -98,9 +100,10 @@ pub async fn claim(
     group: &str,
     life: Life,
     epoch: u32,
+    renews: bool,
 ) -> Result<Coordinator, MetaError> {
     let before = coordinator(tx, tenant, group).await?;
-    if let Some(before) = before.filter(|before| before.life == life) {
+    if let Some(before) = before.filter(|before| before.life == life && !renews) {
         return Ok(before);
     }
     let last = before.map_or(0, |before| before.epoch).max(epoch);
@@ -130,7 +133,7 @@ pub async fn hold(
         (Some(now), Some(held)) if now == held => now,
         // An earlier attempt of this transaction may have been committed.
         (Some(now), None) if now.life == life => now,
-        (None, None) => return Ok(claim(tx, tenant, group, life, 0).await?),
+        (None, None) => return Ok(claim(tx, tenant, group, life, 0, false).await?),
         _ => return Err(GroupError::Superseded),
     };
     if tx.is_maybe_committed() {
@@ -161,7 +164,7 @@ mod tests {
     }
 
     async fn claimed(bed: &TestBed, life: Life, epoch: u32) -> Coordinator {
-        let claim = |tx| async move { claim(&tx, "", "g", life, epoch).await };
+        let claim = |tx| async move { claim(&tx, "", "g", life, epoch, false).await };
         bed.meta.transact(claim).await.unwrap()
     }
 
@@ -182,6 +185,20 @@ mod tests {
         assert_eq!(third.epoch, 3);
         assert_eq!(held(&bed, life(1, 1), Some(first)).await, Err(GroupError::Superseded));
         assert_eq!(claimed(&bed, life(2, 1), 9).await.epoch, 10);
+    }
+
+    #[tokio::test]
+    async fn a_renewed_claim_ends_what_is_still_under_way() {
+        let bed = TestBed::new();
+        let first = claimed(&bed, life(1, 1), 0).await;
+        let late = bed.meta.begin();
+        hold(&late, "", "g", life(1, 1), Some(first)).await.unwrap();
+        late.set(b"written".to_vec(), Bytes::new()).unwrap();
+        let renew = |tx| async move { claim(&tx, "", "g", life(1, 1), 0, true).await };
+        let renewed: Coordinator = bed.meta.transact(renew).await.unwrap();
+        assert_eq!(renewed, Coordinator { epoch: 2, life: life(1, 1) });
+        assert_eq!(late.commit().await.err(), Some(MetaError::Conflict));
+        assert_eq!(held(&bed, life(1, 1), Some(first)).await, Err(GroupError::Superseded));
     }
 
     #[tokio::test]
@@ -212,7 +229,7 @@ mod tests {
         let (write, taking) = (bed.meta.begin(), bed.meta.begin());
         hold(&write, "", "g", life(1, 1), Some(first)).await.unwrap();
         write.set(b"written".to_vec(), Bytes::new()).unwrap();
-        claim(&taking, "", "g", life(2, 1), 0).await.unwrap();
+        claim(&taking, "", "g", life(2, 1), 0, false).await.unwrap();
         taking.commit().await.unwrap();
         assert_eq!(write.commit().await.err(), Some(MetaError::Conflict));
         // Writes of one coordinator are in none.
@@ -231,7 +248,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let bed = TestBed::new();
-            let refused = claim(&bed.meta.begin(), "", "g", life(1, 1), u32::MAX).await;
+            let refused = claim(&bed.meta.begin(), "", "g", life(1, 1), u32::MAX, false).await;
             assert!(matches!(refused, Err(MetaError::Corrupt(_))), "{refused:?}");
         });
     }

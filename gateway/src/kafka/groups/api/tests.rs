@@ -1,5 +1,6 @@
 //! Groups as clients see them, over a pipe and the embedded store.
 
+mod doubt;
 mod large;
 mod several;
 
