@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use async_trait::async_trait;
 use interflow_gateway::admin::{Admin, AdminHandler, Health};
 use interflow_gateway::auth::Users;
+use interflow_gateway::cluster::FixedGateways;
 use interflow_gateway::kafka::{self, Endpoint};
 use interflow_gateway::mqtt::{self, Broker, MqttMetrics, SystemWallClock};
 use interflow_gateway::net::{Bound, Handler, Peer, Stream, Tls};
@@ -126,7 +127,7 @@ impl Standalone {
                 logs: client.clone(),
                 auth: users.clone(),
                 cluster_id: cluster.id,
-                node: NODE,
+                gateways: FixedGateways::alone(NODE, identity.incarnation),
                 config: config.kafka.clone(),
             },
             closing.clone(),

@@ -2,28 +2,19 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use hashbrown::HashMap;
 use interflow_logstore::LogClient;
-use interflow_meta::{Meta, NodeId};
+use interflow_meta::Meta;
 use uuid::Uuid;
 
+use super::brokers::Brokers;
 use super::budget::Budget;
 use super::config::KafkaConfig;
 use super::data::DataPlane;
 use super::groups::Groups;
 use super::metrics::Metrics;
 use crate::auth::Authenticator;
+use crate::cluster::Gateways;
 use crate::topics::Topics;
-
-/// An address that clients are told to connect to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Host name or address.
-    pub host: Arc<str>,
-    /// Port.
-    pub port: u16,
-}
 
 /// What the Kafka side works with.
 pub struct Deps {
@@ -37,8 +28,8 @@ pub struct Deps {
     pub auth: Arc<dyn Authenticator>,
     /// Its text is the cluster id that clients see.
     pub cluster_id: Uuid,
-    /// This node; its number is the broker id that clients see.
-    pub node: NodeId,
+    /// This gateway and the others; a node's number is the broker id that clients see.
+    pub gateways: Arc<dyn Gateways>,
     /// Settings.
     pub config: KafkaConfig,
 }
@@ -49,22 +40,10 @@ pub(super) struct Broker {
     pub(super) logs: Arc<dyn LogClient>,
     pub(super) auth: Arc<dyn Authenticator>,
     pub(super) cluster_id: String,
-    pub(super) node: i32,
     pub(super) config: KafkaConfig,
     pub(super) data: Arc<DataPlane>,
     pub(super) groups: Arc<Groups>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) budget: Budget,
-    pub(super) advertised: ArcSwap<HashMap<Arc<str>, Endpoint>>,
-}
-
-impl Broker {
-    /// The address that clients of `listener` reach this node at (K24).
-    pub(super) fn endpoint(&self, listener: &str) -> Endpoint {
-        self.advertised
-            .load()
-            .get(listener)
-            .cloned()
-            .unwrap_or_else(|| Endpoint { host: "localhost".into(), port: 9092 })
-    }
+    pub(super) brokers: Arc<Brokers>,
 }

@@ -8,6 +8,7 @@
 
 mod admin;
 mod broker;
+mod brokers;
 mod budget;
 mod config;
 mod connection;
@@ -22,7 +23,8 @@ mod server;
 #[cfg(test)]
 mod testing;
 
-pub use broker::{Deps, Endpoint};
+pub use crate::cluster::Endpoint;
+pub use broker::Deps;
 pub use config::KafkaConfig;
 pub use metrics::{Counter, LATENCY_BOUNDS_US, Latency, Metrics};
 pub use sasl::fuzz_plain;

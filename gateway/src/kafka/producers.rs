@@ -46,7 +46,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
-    use interflow_meta::{EmbeddedStore, Env};
+    use interflow_meta::{EmbeddedStore, Env, Loss, LossyStore};
 
     use super::*;
 
@@ -63,5 +63,36 @@ mod tests {
                 assert!(seen.insert(ids.next_producer_id().await.expect("an id")));
             }
         }
+    }
+
+    #[tokio::test]
+    async fn k6_no_producer_id_is_given_by_two_gateways() {
+        let env = Env::default();
+        let store =
+            LossyStore::new(Arc::new(EmbeddedStore::in_memory(env.clone()).expect("opens")));
+        // Also where it isn't known whether a block was taken.
+        store.plan([Loss::Answer, Loss::None, Loss::Request, Loss::Answer, Loss::Answer]);
+        let meta = Meta::new(Arc::new(store), env, "test");
+        let gateways = [(); 3].map(|()| Arc::new(ProducerIds::new(meta.clone())));
+        let tasks: Vec<_> = (0..12)
+            .map(|n| {
+                let ids = gateways[n % gateways.len()].clone();
+                tokio::spawn(async move {
+                    let mut given = Vec::new();
+                    for _ in 0..800 {
+                        given.push(ids.next_producer_id().await.expect("an id"));
+                        tokio::task::yield_now().await;
+                    }
+                    given
+                })
+            })
+            .collect();
+        let mut seen = BTreeSet::new();
+        for task in tasks {
+            for id in task.await.expect("ends") {
+                assert!(seen.insert(id), "{id} was given twice");
+            }
+        }
+        assert_eq!(seen.len(), 12 * 800);
     }
 }

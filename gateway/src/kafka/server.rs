@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use hashbrown::HashMap;
 use interflow_meta::MetaError;
 use tokio_util::sync::CancellationToken;
 
-use super::broker::{Broker, Deps, Endpoint};
+use super::broker::{Broker, Deps};
+use super::brokers::Brokers;
 use super::budget::Budget;
 use super::connection;
 use super::data::{DataLimits, DataPlane};
@@ -15,6 +14,7 @@ use super::groups::Groups;
 use super::metrics::Metrics;
 use super::producers::ProducerIds;
 use super::route::{self, Route};
+use crate::cluster::Endpoint;
 use crate::net::{Peer, Stream};
 
 /// APIs by key: keys are small and dense.
@@ -48,8 +48,10 @@ impl Server {
             ..DataLimits::default()
         };
         let data = DataPlane::new(deps.logs.clone(), deps.topics.clone(), ids, limits);
+        let brokers = Arc::new(Brokers::new(deps.gateways));
         let groups = Groups::start(
             deps.meta.clone(),
+            brokers.clone(),
             deps.config.clone(),
             metrics.clone(),
             shutdown.clone(),
@@ -59,24 +61,19 @@ impl Server {
             logs: deps.logs,
             auth: deps.auth,
             cluster_id: deps.cluster_id.to_string(),
-            node: i32::try_from(deps.node.0).unwrap_or(i32::MAX),
             budget: Budget::new(deps.config.queued_max_request_bytes),
             config: deps.config,
             data: Arc::new(data),
             groups,
             metrics,
-            advertised: ArcSwap::from_pointee(HashMap::new()),
+            brokers,
         });
         Ok(Arc::new(Self { broker, routes: Arc::new(table()), shutdown }))
     }
 
     /// Tells clients of `listener` to reach this node at `endpoint` (K24).
     pub fn advertise(&self, listener: &str, endpoint: Endpoint) {
-        self.broker.advertised.rcu(|all| {
-            let mut all = HashMap::clone(all);
-            all.insert(listener.into(), endpoint.clone());
-            all
-        });
+        self.broker.brokers.advertise(listener, &endpoint);
     }
 
     /// Serves one connection until it ends.

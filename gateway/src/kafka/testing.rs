@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::data::fake::FakeLogs;
 use super::{Deps, Endpoint, KafkaConfig, Server};
 use crate::auth::{Authenticator, Principal, Refused};
+use crate::cluster::{FixedGateways, Gateways};
 use crate::net::{Peer, Stream, Transport};
 use crate::topics::{Topics, TopicsOptions};
 
@@ -68,7 +69,18 @@ impl Bench {
     }
 
     pub(super) async fn over(meta: Meta, config: KafkaConfig, users: bool) -> Self {
-        let logs = FakeLogs::new(0..200);
+        let gateways = FixedGateways::alone(NodeId(1), 1);
+        Self::among(gateways, meta, FakeLogs::new(0..200), config, users).await
+    }
+
+    /// One of several gateways over the same meta and the same logs.
+    pub(super) async fn among(
+        gateways: Arc<dyn Gateways>,
+        meta: Meta,
+        logs: Arc<FakeLogs>,
+        config: KafkaConfig,
+        users: bool,
+    ) -> Self {
         let shutdown = CancellationToken::new();
         let (topics, _) = Topics::start(
             meta.clone(),
@@ -84,7 +96,7 @@ impl Bench {
             logs: logs.clone(),
             auth: Arc::new(OneUser(users)),
             cluster_id: Uuid::from_u128(7),
-            node: NodeId(1),
+            gateways,
             config,
         };
         let server = Server::start(deps, shutdown.clone()).await.expect("starts");

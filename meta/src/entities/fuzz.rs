@@ -5,7 +5,7 @@ use interflow_proto::meta as proto;
 use prost::Message;
 
 use super::cluster::decode_cluster;
-use super::groups::{CommittedOffset, GroupMetadata};
+use super::groups::{CommittedOffset, Coordinator, GroupMetadata};
 use super::logs::{ClosedSegment, LogHead};
 use super::nodes::Node;
 use super::retained::Row;
@@ -17,6 +17,7 @@ pub fn fuzz_values(bytes: &[u8]) {
     let value = Bytes::copy_from_slice(bytes);
     let _ = decode_cluster(value.clone());
     let _ = CommittedOffset::decode(value.clone());
+    let _ = Coordinator::decode(value.clone());
     let _ = GroupMetadata::decode(value.clone());
     let _ = ClosedSegment::decode(0, value.clone());
     let _ = LogHead::decode(value.clone());
@@ -41,6 +42,7 @@ pub fn value_seeds() -> Vec<Vec<u8>> {
             ..Default::default()
         }
         .encode_to_vec(),
+        proto::GroupCoordinator { epoch: 2, node: 1, incarnation: 3 }.encode_to_vec(),
         proto::CommittedOffset { offset: 9, ..Default::default() }.encode_to_vec(),
     ]
 }

@@ -67,7 +67,7 @@ fn describe(
             Ok(options.map(|option| of_topic(&topic, option, asked)).collect())
         }
         BROKER => {
-            let own = broker.node.to_string();
+            let own = broker.brokers.me().to_string();
             let name = resource.resource_name.as_str();
             if name.is_empty() {
                 // The defaults of the whole cluster, set at run time: there are none.
@@ -77,7 +77,7 @@ fn describe(
                 let message = format!("unexpected broker id, expected {own}, but received {name}");
                 return Err((ResponseError::InvalidRequest, message));
             }
-            let options = configs::broker_options(&broker.config, broker.node);
+            let options = configs::broker_options(&broker.config, *broker.brokers.me());
             let options = options.iter().filter(|option| wanted(option.name));
             Ok(options.map(|option| of_broker(option, asked)).collect())
         }

@@ -1,4 +1,7 @@
-//! Metadata: which topics there are and who leads their partitions: this node, all of them.
+//! Metadata: which brokers and topics there are, and who leads their partitions.
+//!
+//! A partition has one replica as far as clients can know: its leader. Where its records are kept is
+//! the logstores' business, and which broker is asked makes no difference.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,6 +16,7 @@ use uuid::Uuid;
 use super::text::{text, topic_name};
 use super::{errors, operations};
 use crate::kafka::broker::Broker;
+use crate::kafka::brokers::Listed;
 use crate::kafka::route::Request;
 use crate::topics::{NewTopic, Overrides, Topic, TopicError, name};
 
@@ -21,21 +25,22 @@ pub(in crate::kafka) async fn answer(
     request: &Request,
     asked: MetadataRequest,
 ) -> MetadataResponse {
+    let listed = broker.brokers.list(&request.peer.listener);
     let mut topics = Vec::new();
     match asked_topics(request.version, &asked) {
         None => {
             for topic in broker.topics.snapshot().all() {
-                topics.push(found(broker, topic).await);
+                topics.push(found(broker, &listed, topic).await);
             }
         }
         Some((names, ids)) => {
             let creates =
                 asked.allow_auto_topic_creation && broker.config.auto_create_topics_enable;
             for name in names {
-                topics.push(by_name(broker, &name, creates).await);
+                topics.push(by_name(broker, &listed, &name, creates).await);
             }
             for id in ids {
-                topics.push(by_id(broker, id, request.version).await);
+                topics.push(by_id(broker, &listed, id, request.version).await);
             }
         }
     }
@@ -44,16 +49,17 @@ pub(in crate::kafka) async fn answer(
             topic.topic_authorized_operations = operations::TOPIC;
         }
     }
-    let endpoint = broker.endpoint(&request.peer.listener);
+    let brokers = listed.brokers().iter().map(|seen| {
+        MetadataResponseBroker::default()
+            .with_node_id(seen.id)
+            .with_host(text(&*seen.endpoint.host))
+            .with_port(seen.endpoint.port.into())
+            .with_rack(seen.rack.as_deref().filter(|_| request.version >= 1).map(text))
+    });
     let mut answer = MetadataResponse::default()
-        .with_brokers(vec![
-            MetadataResponseBroker::default()
-                .with_node_id(BrokerId(broker.node))
-                .with_host(text(&*endpoint.host))
-                .with_port(endpoint.port.into()),
-        ])
+        .with_brokers(brokers.collect())
         .with_cluster_id(Some(text(broker.cluster_id.clone())))
-        .with_controller_id(BrokerId(broker.node))
+        .with_controller_id(listed.controller())
         .with_topics(topics);
     if asked.include_cluster_authorized_operations {
         answer.cluster_authorized_operations = operations::CLUSTER;
@@ -88,9 +94,14 @@ fn asked_topics(
     Some((names, ids))
 }
 
-async fn by_name(broker: &Broker, name: &str, creates: bool) -> MetadataResponseTopic {
+async fn by_name(
+    broker: &Broker,
+    listed: &Listed,
+    name: &str,
+    creates: bool,
+) -> MetadataResponseTopic {
     if let Some(topic) = broker.topics.get(name) {
-        return found(broker, &topic).await;
+        return found(broker, listed, &topic).await;
     }
     let error = if name::check(name).is_err() {
         ResponseError::InvalidTopicException
@@ -98,7 +109,7 @@ async fn by_name(broker: &Broker, name: &str, creates: bool) -> MetadataResponse
         ResponseError::UnknownTopicOrPartition
     } else {
         match create(broker, name).await {
-            Ok(topic) => return found(broker, &topic).await,
+            Ok(topic) => return found(broker, listed, &topic).await,
             Err(TopicError::Exists(_)) => ResponseError::LeaderNotAvailable,
             Err(TopicError::Unavailable(error)) => {
                 tracing::warn!(topic = name, %error, "a topic could not be created");
@@ -124,9 +135,9 @@ async fn create(broker: &Broker, name: &str) -> Result<Arc<Topic>, TopicError> {
     Ok(topic)
 }
 
-async fn by_id(broker: &Broker, id: Uuid, version: i16) -> MetadataResponseTopic {
+async fn by_id(broker: &Broker, listed: &Listed, id: Uuid, version: i16) -> MetadataResponseTopic {
     match broker.topics.by_id(id) {
-        Some(topic) => found(broker, &topic).await,
+        Some(topic) => found(broker, listed, &topic).await,
         None => {
             // Older versions can't leave the name out.
             let name = (version < 12).then(|| topic_name(""));
@@ -139,10 +150,10 @@ fn missing(error: ResponseError) -> MetadataResponseTopic {
     MetadataResponseTopic::default().with_error_code(error.code())
 }
 
-async fn found(broker: &Broker, topic: &Topic) -> MetadataResponseTopic {
-    let node = BrokerId(broker.node);
+async fn found(broker: &Broker, listed: &Listed, topic: &Topic) -> MetadataResponseTopic {
     let mut partitions = Vec::with_capacity(topic.partitions.len());
     for (index, log) in (0i32..).zip(&*topic.partitions) {
+        let node = listed.leader(topic.id, index);
         let mut partition = MetadataResponsePartition::default()
             .with_partition_index(index)
             .with_replica_nodes(vec![node])

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use interflow_meta::groups::{self, GroupMetadata};
+use interflow_meta::groups;
 use interflow_meta::{DEFAULT_TENANT, Meta, MetaError};
 
 use super::registry::Groups;
@@ -22,7 +22,7 @@ impl Groups {
     }
 
     /// Looks once through all groups, giving way to requests; returns how many offsets went.
-    pub(super) async fn expire_once(&self) -> Result<usize, MetaError> {
+    pub(super) async fn expire_once(self: &Arc<Self>) -> Result<usize, MetaError> {
         let meta = &self.meta().background();
         let minutes = i64::try_from(self.config().offsets_retention_minutes).unwrap_or(i64::MAX);
         let retention_ms = minutes.saturating_mul(60_000);
@@ -30,11 +30,14 @@ impl Groups {
         loop {
             let page = store::names(meta, after.as_deref()).await?;
             for name in &page {
-                // A group with members keeps its offsets.
-                let has_members =
-                    self.peek(name, |group| group.member_count() > 0).unwrap_or(false);
-                if !has_members {
-                    expired += self.expire_group(meta, name, retention_ms).await?;
+                // One in memory is in use, or has members, and so keeps its offsets.
+                if self.check(name).is_err() || self.peek(name, |_| ()).is_some() {
+                    continue;
+                }
+                match self.expire_group(meta, name, retention_ms).await? {
+                    Found::Expired(offsets) => expired += offsets,
+                    // Its coordinator let it go, and nobody has come since.
+                    Found::Members => drop(self.with(name, false, |_, _, _| ()).await),
                 }
             }
             if page.len() < store::PAGE {
@@ -49,37 +52,49 @@ impl Groups {
         meta: &Meta,
         name: &str,
         retention_ms: i64,
-    ) -> Result<usize, MetaError> {
+    ) -> Result<Found, MetaError> {
         let now_ms = self.wall_ms();
         meta.transact(|tx| async move {
-            let metadata = groups::metadata(&tx, DEFAULT_TENANT, name).await?;
-            if metadata.as_ref().is_some_and(|m| is_kept(m, now_ms, retention_ms)) {
-                return Ok::<_, MetaError>(0);
+            if self.is_others(groups::coordinator(&tx, DEFAULT_TENANT, name).await?) {
+                return Ok::<_, MetaError>(Found::Expired(0));
+            }
+            if let Some(metadata) = groups::metadata(&tx, DEFAULT_TENANT, name).await? {
+                if !store::from_metadata(name, &metadata).members.is_empty() {
+                    return Ok(Found::Members);
+                }
+                // The time counts from when the last member went.
+                if metadata.changed_ms.saturating_add(retention_ms) > now_ms {
+                    return Ok(Found::Expired(0));
+                }
             }
             let expired =
                 groups::expire_offsets(&tx, DEFAULT_TENANT, name, now_ms, retention_ms).await?;
             if groups::all_offsets(&tx, DEFAULT_TENANT, name).await?.is_empty() {
                 groups::delete(&tx, DEFAULT_TENANT, name)?;
             }
-            Ok(expired)
+            Ok(Found::Expired(expired))
         })
         .await
     }
 }
 
-/// It has members, or had some not long ago: the time counts from when the last one went.
-fn is_kept(metadata: &GroupMetadata, now_ms: i64, retention_ms: i64) -> bool {
-    let members = store::from_metadata("", metadata).members;
-    !members.is_empty() || metadata.changed_ms.saturating_add(retention_ms) > now_ms
+/// What the look at a group led to.
+enum Found {
+    /// So many offsets went.
+    Expired(usize),
+    /// It has members.
+    Members,
 }
 
 #[cfg(test)]
 mod tests {
     use interflow_meta::groups::CommittedOffset;
-    use interflow_meta::{EmbeddedStore, Env, PriorityStore};
+    use interflow_meta::{EmbeddedStore, Env, NodeId, PriorityStore};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::cluster::FixedGateways;
+    use crate::kafka::brokers::Brokers;
     use crate::kafka::config::KafkaConfig;
 
     #[tokio::test]
@@ -96,7 +111,8 @@ mod tests {
         }
         let (config, stop) = (KafkaConfig::default(), CancellationToken::new());
         stop.cancel();
-        let groups = Groups::start(meta.clone(), config, Arc::default(), stop);
+        let brokers = Brokers::new(FixedGateways::alone(NodeId(1), 1));
+        let groups = Groups::start(meta.clone(), Arc::new(brokers), config, Arc::default(), stop);
         groups.stopped().await;
         store.take_counts();
         assert_eq!(groups.expire_once().await.unwrap(), 1);

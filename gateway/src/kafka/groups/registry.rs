@@ -3,14 +3,14 @@
 use std::future::Future;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use hashbrown::HashMap;
-use interflow_meta::groups::MAX_MEMBERS_BYTES;
+use hashbrown::{HashMap, HashSet};
+use interflow_meta::groups::{GroupError, Life, MAX_MEMBERS_BYTES};
 use interflow_meta::{Meta, MetaError};
 use kafka_protocol::error::ResponseError;
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +19,7 @@ use super::slot::{Reply, Slot};
 use super::store;
 use super::timers::Timers;
 use super::writer::Write;
+use crate::kafka::brokers::Brokers;
 use crate::kafka::config::KafkaConfig;
 use crate::kafka::metrics::Metrics;
 
@@ -29,31 +30,38 @@ const LANES: usize = 64;
 /// How often a group that is just being forgotten is looked up again.
 const ATTEMPTS: usize = 8;
 
-/// All classic groups of this node.
+/// All classic groups that this gateway coordinates.
 pub(in crate::kafka) struct Groups {
     meta: Meta,
+    brokers: Arc<Brokers>,
     config: KafkaConfig,
     settings: Settings,
     metrics: Arc<Metrics>,
+    /// Groups of which it isn't known what was stored last: the next that is read of them comes behind
+    /// it.
+    doubted: Mutex<HashSet<Arc<str>, foldhash::fast::RandomState>>,
     slots: Mutex<HashMap<Arc<str>, Arc<Slot>, foldhash::fast::RandomState>>,
     /// Held while a group is read and entered, so that none is entered twice or out of date.
     lanes: Vec<tokio::sync::Mutex<()>>,
     hasher: foldhash::fast::RandomState,
-    timers: Timers,
-    epoch: Instant,
+    pub(super) timers: Timers,
+    pub(super) epoch: Instant,
     tasks: TaskTracker,
 }
 
 impl Groups {
-    /// Starts the coordinator: groups that had members are read, and their sessions begin.
+    /// Starts the coordinator: groups that nobody else has and that had members are read, and their
+    /// sessions begin.
     pub(in crate::kafka) fn start(
         meta: Meta,
+        brokers: Arc<Brokers>,
         config: KafkaConfig,
         metrics: Arc<Metrics>,
         shutdown: CancellationToken,
     ) -> Arc<Self> {
         let groups = Arc::new(Self {
             meta,
+            brokers,
             settings: Settings {
                 max_size: config.group_max_size,
                 initial_delay_ms: config.group_initial_rebalance_delay_ms,
@@ -62,6 +70,7 @@ impl Groups {
             },
             config,
             metrics,
+            doubted: Mutex::default(),
             slots: Mutex::default(),
             lanes: (0..LANES).map(|_| tokio::sync::Mutex::new(())).collect(),
             hasher: foldhash::fast::RandomState::default(),
@@ -79,9 +88,9 @@ impl Groups {
             }
         };
         let clone = || groups.clone();
-        let (timing, loading, expiring) = (clone(), clone(), clone());
+        let (timing, following, expiring) = (clone(), clone(), clone());
         groups.spawn(until_shutdown(Box::pin(async move { timing.run_timers().await })));
-        groups.spawn(until_shutdown(Box::pin(async move { loading.load_members().await })));
+        groups.spawn(until_shutdown(Box::pin(async move { following.follow_view().await })));
         groups.spawn(until_shutdown(Box::pin(async move { expiring.run_expiry().await })));
         groups
     }
@@ -98,6 +107,27 @@ impl Groups {
 
     pub(super) fn meta(&self) -> &Meta {
         &self.meta
+    }
+
+    pub(super) fn brokers(&self) -> &Brokers {
+        &self.brokers
+    }
+
+    /// As whom it claims groups.
+    pub(super) fn life(&self) -> Life {
+        let gateways = self.brokers.gateways();
+        Life { node: gateways.me(), incarnation: gateways.incarnation() }
+    }
+
+    /// Whether this gateway is to answer for a group.
+    ///
+    /// # Errors
+    /// NOT_COORDINATOR: the client asks who is.
+    pub(super) fn check(&self, name: &str) -> Result<(), ResponseError> {
+        match self.brokers.coordinates(name) {
+            true => Ok(()),
+            false => Err(ResponseError::NotCoordinator),
+        }
     }
 
     pub(super) fn config(&self) -> &KafkaConfig {
@@ -128,7 +158,8 @@ impl Groups {
     /// Runs `act` on a group; `None` if there is no such group and `creates` is false.
     ///
     /// # Errors
-    /// COORDINATOR_NOT_AVAILABLE (retriable) when it can't be read, or memory is used up.
+    /// NOT_COORDINATOR when it is another gateway's; COORDINATOR_NOT_AVAILABLE (retriable) when it
+    /// can't be read, or memory is used up.
     pub(super) async fn with<T>(
         self: &Arc<Self>,
         name: &str,
@@ -138,9 +169,14 @@ impl Groups {
         let mut act = Some(act);
         for _ in 0..ATTEMPTS {
             let Some(slot) = self.slot(name, creates).await? else { return Ok(None) };
+            // Checked when it can be found: whoever looks for those that are another's finds it, too.
+            if let Err(error) = self.check(name) {
+                self.let_go(&slot);
+                return Err(error);
+            }
             let mut group = slot.group.lock();
             if group.state() == State::Dead {
-                // It was forgotten after it was found.
+                // It was forgotten after it was found, or what it has still to write isn't written.
                 continue;
             }
             let Some(act) = act.take() else { break };
@@ -163,9 +199,9 @@ impl Groups {
         (group.state() != State::Dead).then(|| look(&mut group))
     }
 
-    /// Names of the groups in memory.
-    pub(super) fn in_memory(&self) -> Vec<Arc<str>> {
-        self.slots.lock().keys().cloned().collect()
+    /// The groups in memory.
+    pub(super) fn in_memory(&self) -> Vec<Arc<Slot>> {
+        self.slots.lock().values().cloned().collect()
     }
 
     async fn slot(
@@ -184,14 +220,16 @@ impl Groups {
         if let Some(slot) = self.slots.lock().get(name) {
             return Ok(Some(slot.clone()));
         }
-        let saved = store::load(&self.meta, name, creates).await;
-        let saved = saved.map_err(|error| unavailable(name, &error))?;
-        let group = match saved {
-            Some(saved) => Group::restore(self.now(), saved),
-            None if creates => Group::new(),
-            None => return Ok(None),
-        };
-        let slot = Slot::new(name, group);
+        self.check(name)?;
+        let renews = self.doubted.lock().contains(name);
+        let loaded = store::load(&self.meta, name, self.life(), creates, renews).await;
+        let loaded = loaded.map_err(|error| unavailable(name, &error))?;
+        if renews {
+            self.doubted.lock().remove(name);
+        }
+        let Some(loaded) = loaded else { return Ok(None) };
+        let group = Group::restore(self.now(), loaded.saved);
+        let slot = Slot::new(name, group, loaded.held);
         {
             let mut slots = self.slots.lock();
             if slots.len() >= self.config.groups_max {
@@ -241,6 +279,24 @@ impl Groups {
         self.apply(slot, &mut group, out);
     }
 
+    /// Ends a group in memory that is another gateway's, or will be: those who wait are told so. What
+    /// it was to write is still tried, and fails if another has claimed it.
+    pub(super) fn let_go(self: &Arc<Self>, slot: &Arc<Slot>) {
+        let mut group = slot.group.lock();
+        if group.state() != State::Dead {
+            let mut out = Vec::new();
+            group.abandon(&mut out);
+            self.apply(slot, &mut group, out);
+        }
+    }
+
+    /// Ends a group in memory of which it isn't known what is stored: it is read again when it is used,
+    /// under a new claim, which ends what may still be under way.
+    pub(super) fn doubt(self: &Arc<Self>, slot: &Arc<Slot>) {
+        self.doubted.lock().insert(slot.name.clone());
+        self.let_go(slot);
+    }
+
     /// Drops a group from memory that is as good as stored.
     pub(super) fn forget_if_idle(&self, slot: &Arc<Slot>, group: &mut Group<Reply>) {
         if !group.is_idle() || !slot.writes.lock().is_idle() {
@@ -264,60 +320,18 @@ impl Groups {
         self.metrics.group_bytes.add(count(now.saturating_sub(before)));
         self.metrics.group_bytes.sub(count(before.saturating_sub(now)));
     }
-
-    async fn run_timers(self: Arc<Self>) {
-        loop {
-            let now = self.now();
-            while let Some((at, slot)) = self.timers.take(now) {
-                let Some(slot) = slot.upgrade() else { continue };
-                let mut group = slot.group.lock();
-                if slot.scheduled() != at {
-                    // An earlier time came up since; this one is void.
-                    continue;
-                }
-                slot.set_scheduled(Ms::MAX);
-                let mut out = Vec::new();
-                group.tick(now, &self.settings, &mut out);
-                self.apply(&slot, &mut group, out);
-            }
-            match self.timers.next() {
-                Some(at) => {
-                    let until = self.epoch + Duration::from_millis(at);
-                    tokio::select! {
-                        () = sleep_until(until) => {}
-                        () = self.timers.earlier() => {}
-                    }
-                }
-                None => self.timers.earlier().await,
-            }
-        }
-    }
-
-    /// Reads the groups that had members, so that the sessions of those that don't come back end.
-    async fn load_members(self: Arc<Self>) {
-        let mut after: Option<String> = None;
-        loop {
-            let page = match store::names(&self.meta, after.as_deref()).await {
-                Ok(page) => page,
-                Err(error) => {
-                    tracing::warn!(%error, "groups can't be read; each is read when it is used");
-                    return;
-                }
-            };
-            for name in &page {
-                // Those without members are forgotten at once.
-                let _ = self.with(name, false, |_, _, _| ()).await;
-            }
-            if page.len() < store::PAGE {
-                return;
-            }
-            after = page.last().cloned();
-        }
-    }
 }
 
 /// What a client is told when meta fails: to try again (K25).
 pub(super) fn unavailable(group: &str, error: &MetaError) -> ResponseError {
     tracing::warn!(group, %error, "a group can't be read");
     ResponseError::CoordinatorNotAvailable
+}
+
+/// What a client is told when a group was not written.
+pub(super) fn not_written(group: &str, error: &GroupError) -> ResponseError {
+    match error {
+        GroupError::Superseded => ResponseError::NotCoordinator,
+        GroupError::Meta(error) => unavailable(group, error),
+    }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
+use interflow_meta::groups::Coordinator;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -17,6 +18,8 @@ pub(super) struct Slot {
     pub(super) name: Arc<str>,
     pub(super) group: Mutex<Group<Reply>>,
     pub(super) writes: Mutex<WriteQueue>,
+    /// What its writes hold the group by; `None` for one of which nothing is stored.
+    pub(super) held: Mutex<Option<Coordinator>>,
     /// When it is called next; `Ms::MAX` for never.
     scheduled: AtomicU64,
     /// What it was last found to take.
@@ -26,12 +29,13 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(name: &str, group: Group<Reply>) -> Arc<Self> {
+    pub(super) fn new(name: &str, group: Group<Reply>, held: Option<Coordinator>) -> Arc<Self> {
         Arc::new(Self {
             generation: AtomicI32::new(group.generation()),
             name: name.into(),
             group: Mutex::new(group),
             writes: Mutex::default(),
+            held: Mutex::new(held),
             scheduled: AtomicU64::new(Ms::MAX),
             bytes: AtomicUsize::new(0),
         })

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::sleep_until;
 
 use super::core::Ms;
+use super::registry::Groups;
 use super::slot::Slot;
 
 /// Groups by the time at which they are called.
@@ -55,5 +58,41 @@ impl Timers {
     /// Resolves when [`next`](Timers::next) has become earlier.
     pub(super) async fn earlier(&self) {
         self.earlier.notified().await;
+    }
+}
+
+impl Groups {
+    /// Calls groups when they are due.
+    pub(super) async fn run_timers(self: Arc<Self>) {
+        loop {
+            let now = self.now();
+            while let Some((at, slot)) = self.timers.take(now) {
+                let Some(slot) = slot.upgrade() else { continue };
+                if self.check(&slot.name).is_err() {
+                    // Its members were not let through, so their silence means nothing.
+                    self.let_go(&slot);
+                    continue;
+                }
+                let mut group = slot.group.lock();
+                if slot.scheduled() != at {
+                    // An earlier time came up since; this one is void.
+                    continue;
+                }
+                slot.set_scheduled(Ms::MAX);
+                let mut out = Vec::new();
+                group.tick(now, self.settings(), &mut out);
+                self.apply(&slot, &mut group, out);
+            }
+            match self.timers.next() {
+                Some(at) => {
+                    let until = self.epoch + Duration::from_millis(at);
+                    tokio::select! {
+                        () = sleep_until(until) => {}
+                        () = self.timers.earlier() => {}
+                    }
+                }
+                None => self.timers.earlier().await,
+            }
+        }
     }
 }

@@ -1,10 +1,11 @@
-//! A group's writes, in order, many in a transaction.
+//! A group's writes, in order, many in a transaction, each of which holds the group: once another has
+//! claimed it they fail, and the group ends here.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use interflow_meta::groups::{self, CommittedOffset, GroupMetadata};
-use interflow_meta::{DEFAULT_TENANT, MetaError};
+use interflow_meta::groups::{self, CommittedOffset, Coordinator, GroupError, GroupMetadata};
+use interflow_meta::{DEFAULT_TENANT, MetaError, Transaction};
 use tokio::sync::oneshot;
 
 use super::core::SaveId;
@@ -17,7 +18,7 @@ const BATCH_BYTES: usize = 1024 * 1024;
 const ROW_BYTES: usize = 128;
 
 /// Told when a write is durable, or why it isn't.
-pub(super) type Done = oneshot::Sender<Result<(), MetaError>>;
+pub(super) type Done = oneshot::Sender<Result<(), GroupError>>;
 
 /// One write.
 pub(super) enum Write {
@@ -50,6 +51,26 @@ impl Write {
             Self::Delete(_) => ROW_BYTES,
         }
     }
+
+    fn put(&self, tx: &Transaction, name: &str, held: Coordinator) -> Result<(), GroupError> {
+        match self {
+            Self::Offsets(rows, _) => groups::commit_offsets(tx, DEFAULT_TENANT, name, rows)?,
+            Self::Forget(rows, _) => {
+                for (topic, partition) in rows {
+                    groups::delete_offset(tx, DEFAULT_TENANT, name, topic, *partition)?;
+                }
+            }
+            Self::Save(_, metadata) => {
+                let metadata = GroupMetadata {
+                    coordinator_epoch: held.epoch,
+                    ..GroupMetadata::clone(metadata)
+                };
+                groups::put_metadata(tx, DEFAULT_TENANT, name, &metadata)?;
+            }
+            Self::Delete(_) => groups::delete(tx, DEFAULT_TENANT, name)?,
+        }
+        Ok(())
+    }
 }
 
 impl WriteQueue {
@@ -65,7 +86,12 @@ impl WriteQueue {
             if bytes > BATCH_BYTES && !batch.is_empty() {
                 break;
             }
+            let is_end = matches!(write, Write::Delete(_));
             batch.extend(self.queue.pop_front());
+            if is_end {
+                // It ends the claim, too: what comes behind it makes a new one.
+                break;
+            }
         }
         self.is_running = !batch.is_empty();
         batch
@@ -97,47 +123,51 @@ impl Groups {
                 }
                 batch
             };
-            let (name, rows) = (&*slot.name, &batch);
-            let outcome = self
-                .meta()
-                .transact(|tx| async move {
-                    for write in rows {
-                        match write {
-                            Write::Offsets(rows, _) => {
-                                groups::commit_offsets(&tx, DEFAULT_TENANT, name, rows)?;
-                            }
-                            Write::Forget(rows, _) => {
-                                for (topic, partition) in rows {
-                                    groups::delete_offset(
-                                        &tx,
-                                        DEFAULT_TENANT,
-                                        name,
-                                        topic,
-                                        *partition,
-                                    )?;
-                                }
-                            }
-                            Write::Save(_, metadata) => {
-                                groups::put_metadata(&tx, DEFAULT_TENANT, name, metadata)?;
-                            }
-                            Write::Delete(_) => groups::delete(&tx, DEFAULT_TENANT, name)?,
-                        }
+            let outcome = self.put(slot, &batch).await;
+            match &outcome {
+                Ok(held) => *slot.held.lock() = *held,
+                Err(GroupError::Superseded) => {
+                    tracing::info!(group = %slot.name, "a group has another coordinator now");
+                    self.let_go(slot);
+                }
+                Err(GroupError::Meta(error)) => {
+                    tracing::warn!(group = %slot.name, %error, "a group's state could not be stored");
+                    if error.is_maybe_committed() || matches!(error, MetaError::TimedOut(_)) {
+                        self.doubt(slot);
                     }
-                    Ok::<_, MetaError>(())
-                })
-                .await;
-            if let Err(error) = &outcome {
-                tracing::warn!(group = name, %error, "a group's state could not be stored");
+                }
             }
-            self.finish(slot, batch, &outcome);
+            self.finish(slot, batch, &outcome.map(|_| ()));
         }
+    }
+
+    /// Makes `batch` durable, if the group is still this gateway's; returns what it is held by then.
+    async fn put(&self, slot: &Slot, batch: &[Write]) -> Result<Option<Coordinator>, GroupError> {
+        let (name, life, held) = (&*slot.name, self.life(), *slot.held.lock());
+        let deletes = matches!(batch.last(), Some(Write::Delete(_)));
+        self.meta()
+            .transact(|tx| async move {
+                if deletes
+                    && tx.is_maybe_committed()
+                    && groups::coordinator(&tx, DEFAULT_TENANT, name).await?.is_none()
+                {
+                    // An attempt whose answer was lost has deleted it.
+                    return Ok(None);
+                }
+                let held = groups::hold(&tx, DEFAULT_TENANT, name, life, held).await?;
+                for write in batch {
+                    write.put(&tx, name, held)?;
+                }
+                Ok((!deletes).then_some(held))
+            })
+            .await
     }
 
     fn finish(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
         batch: Vec<Write>,
-        outcome: &Result<(), MetaError>,
+        outcome: &Result<(), GroupError>,
     ) {
         for write in batch {
             match write {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Report;
 use crate::entities::cluster::decode_cluster;
 use crate::entities::codec::{bad_key, corrupt, counter, decode, uuid};
-use crate::entities::groups::{CommittedOffset, GroupMetadata};
+use crate::entities::groups::{CommittedOffset, Coordinator, GroupMetadata};
 use crate::entities::levels::Levels;
 use crate::entities::logs::{ClosedSegment, LogHead};
 use crate::entities::nodes::{Node, NodeState};
@@ -211,6 +211,9 @@ impl Facts {
                     let parts = PartsFact { expected: message.parts, ..PartsFact::default() };
                     self.group_parts.insert(name, parts);
                 }
+            }
+            "owner" if elements.len() == 4 => {
+                Coordinator::decode(value)?;
             }
             // They come in their order, behind the row that says how many there are.
             "part" if elements.len() == 5 => {

@@ -67,6 +67,8 @@ async fn healthy() -> Meta {
     materialised::advance(&tx, LogId(0), 5).await.unwrap();
     let offsets = [("orders".to_owned(), 1, groups::CommittedOffset::default())];
     groups::commit_offsets(&tx, TENANT, "billing", &offsets).unwrap();
+    let life = groups::Life { node: NodeId(1), incarnation: 1 };
+    groups::claim(&tx, TENANT, "billing", life, 0, false).await.unwrap();
     let large = groups::GroupMetadata {
         members: vec![1; 200_000].into(),
         ..groups::GroupMetadata::default()
@@ -110,7 +112,7 @@ async fn healthy_metadata_has_no_problems() {
             ("change", 2),
             ("config", 1),
             ("counter", 2),
-            ("group", 5),
+            ("group", 6),
             ("log", 2),
             ("materialised", 1),
             ("node", 1),

@@ -1,7 +1,9 @@
 //! Consumer groups: `("group", tenant, group, "offset", topic, partition)` are committed offsets,
-//! `("group", tenant, group, "meta")` is what the coordinator must find again after a restart; where
-//! that is large it lies in parts: `("group", tenant, group, "part", n)`.
+//! `("group", tenant, group, "meta")` is what the next coordinator must find; where that is large it
+//! lies in parts: `("group", tenant, group, "part", n)`. `("group", tenant, group, "owner")` is who
+//! coordinates the group: every write of it must [`hold`] it.
 
+mod coordinator;
 mod value;
 
 #[cfg(test)]
@@ -14,6 +16,7 @@ use super::codec::{bad_key, corrupt};
 use crate::error::MetaError;
 use crate::store::{KeyRange, after_prefix};
 use crate::transaction::{RangeOptions, Transaction};
+pub use coordinator::{Coordinator, GroupError, Life, claim, coordinator, hold};
 pub use value::{CommittedOffset, GroupMetadata};
 
 /// Metadata up to this size lies in its row, in bytes; what is larger lies in parts of this size.
@@ -48,7 +51,7 @@ fn offsets_of(tx: &Transaction, tenant: &str, group: &str) -> KeyRange {
 }
 
 /// Commits offsets of a group; one of another partition is not touched. Reads nothing, so that
-/// commits never conflict; whoever must be fenced reads the [metadata](metadata) first.
+/// commits never conflict with each other; a coordinator [holds](hold) the group first.
 ///
 /// # Errors
 /// Meta's own.

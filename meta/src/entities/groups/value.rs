@@ -37,7 +37,7 @@ pub struct GroupMetadata {
     pub members: Bytes,
     /// Milliseconds since 1970.
     pub changed_ms: i64,
-    /// Rises with each change of the coordinator.
+    /// The epoch of the [coordinator](super::Coordinator) that wrote it.
     pub coordinator_epoch: u32,
 }
 

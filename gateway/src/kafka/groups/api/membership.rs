@@ -176,7 +176,7 @@ pub(in crate::kafka) async fn heartbeat(
     let who = identity(&asked.member_id, asked.group_instance_id.as_ref());
     let group = asked.group_id.as_str();
     let groups = &broker.groups;
-    let mut outcome = check_name(group);
+    let mut outcome = check_name(group).and_then(|()| groups.check(group));
     if outcome.is_ok() {
         // A heartbeat only moves deadlines later, so nothing is to be scheduled.
         let beat =

@@ -1,6 +1,8 @@
 //! OffsetCommit and OffsetFetch (K16).
 
-use interflow_meta::groups::{self as stored, CommittedOffset, PartitionOffset};
+use std::sync::Arc;
+
+use interflow_meta::groups::{self as stored, CommittedOffset, GroupError, PartitionOffset};
 use interflow_meta::{DEFAULT_TENANT, MetaError};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
@@ -18,7 +20,9 @@ use tokio::sync::oneshot;
 
 use super::{check_name, identity, text};
 use crate::kafka::broker::Broker;
-use crate::kafka::groups::registry::unavailable;
+use crate::kafka::groups::Groups;
+use crate::kafka::groups::core::Identity;
+use crate::kafka::groups::registry::{not_written, unavailable};
 use crate::kafka::groups::writer::Write;
 use crate::kafka::route::Request;
 use crate::topics::Topic;
@@ -108,35 +112,53 @@ async fn try_commit(
     check_name(group)?;
     let who = identity(&asked.member_id, asked.group_instance_id.as_ref());
     let generation = asked.generation_id_or_member_epoch;
-    let groups = &broker.groups;
-    let (done, durable) = oneshot::channel();
-    // Whoever isn't in a generation may commit to a group that isn't there yet.
-    let checked = groups
-        .with(group, generation < 0, |slot, state, _| {
-            state.check_commit(groups.now(), &who, generation)?;
-            let is_queued = !rows.is_empty();
-            if is_queued {
-                groups.write(slot, Write::Offsets(rows, done));
-            }
-            Ok(is_queued)
-        })
-        .await?;
-    if checked.unwrap_or(Err(ResponseError::IllegalGeneration))? {
-        wait(group, durable).await?;
+    broker.groups.commit(group, &who, generation, rows).await
+}
+
+impl Groups {
+    /// Commits offsets for `who` in `generation` (below 0: outside of the group protocol).
+    ///
+    /// # Errors
+    /// What the client is told. NOT_COORDINATOR: another gateway's group; whether they were committed
+    /// isn't known, but they can't be any more.
+    pub(in crate::kafka::groups) async fn commit(
+        self: &Arc<Self>,
+        group: &str,
+        who: &Identity,
+        generation: i32,
+        rows: Vec<PartitionOffset>,
+    ) -> Result<(), ResponseError> {
+        let (done, durable) = oneshot::channel();
+        // Whoever isn't in a generation may commit to a group that isn't there yet.
+        let checked = self
+            .with(group, generation < 0, |slot, state, _| {
+                state.check_commit(self.now(), who, generation)?;
+                let is_queued = !rows.is_empty();
+                if is_queued {
+                    self.write(slot, Write::Offsets(rows, done));
+                }
+                Ok(is_queued)
+            })
+            .await?;
+        if checked.unwrap_or(Err(ResponseError::IllegalGeneration))? {
+            wait(group, durable).await?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Waits for a write to be durable.
 pub(super) async fn wait(
     group: &str,
-    durable: oneshot::Receiver<Result<(), MetaError>>,
+    durable: oneshot::Receiver<Result<(), GroupError>>,
 ) -> Result<(), ResponseError> {
     match durable.await {
         Ok(Ok(())) => Ok(()),
         // To try again wouldn't help: it has to be committed in smaller pieces.
-        Ok(Err(MetaError::TransactionTooLarge(_))) => Err(ResponseError::InvalidCommitOffsetSize),
-        Ok(Err(error)) => Err(unavailable(group, &error)),
+        Ok(Err(GroupError::Meta(MetaError::TransactionTooLarge(_)))) => {
+            Err(ResponseError::InvalidCommitOffsetSize)
+        }
+        Ok(Err(error)) => Err(not_written(group, &error)),
         // Only the end of the process drops it.
         Err(_) => Err(ResponseError::CoordinatorNotAvailable),
     }
@@ -198,6 +220,7 @@ async fn offsets(
     wanted: Wanted<'_>,
 ) -> Result<Vec<OffsetFetchResponseTopic>, ResponseError> {
     check_name(group)?;
+    broker.groups.check(group)?;
     let failed = |error: MetaError| unavailable(group, &error);
     // What was answered as committed is durable, so it is read from meta. There are no
     // transactions, so all of it is stable.

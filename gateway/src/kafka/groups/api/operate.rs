@@ -19,7 +19,7 @@ use super::{check_name, text};
 use crate::kafka::broker::Broker;
 use crate::kafka::groups::Groups;
 use crate::kafka::groups::core::{Description, State};
-use crate::kafka::groups::registry::unavailable;
+use crate::kafka::groups::registry::{not_written, unavailable};
 use crate::kafka::groups::store;
 use crate::kafka::groups::writer::Write;
 use crate::kafka::route::Request;
@@ -40,6 +40,11 @@ pub(in crate::kafka) async fn list(
     };
     if !wants(&asked.types_filter, CLASSIC) {
         return ListGroupsResponse::default();
+    }
+    if !broker.brokers.gateways().lease_holds() {
+        // To say "none" would be taken for the truth.
+        let error = ResponseError::CoordinatorNotAvailable;
+        return ListGroupsResponse::default().with_error_code(error.code());
     }
     let all = match broker.groups.all().await {
         Ok(all) => all,
@@ -147,16 +152,17 @@ async fn delete_one(broker: &Broker, group: &str) -> Result<(), ResponseError> {
         .ok_or(ResponseError::GroupIdNotFound)??;
     match durable.await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(unavailable(group, &error)),
+        Ok(Err(error)) => Err(not_written(group, &error)),
         Err(_) => Err(ResponseError::CoordinatorNotAvailable),
     }
 }
 
 impl Groups {
-    /// Every group's name, protocol type and state: those in memory, and those that are stored.
+    /// Name, protocol type and state of each group that is this gateway's: those in memory, and those
+    /// that are stored.
     async fn all(self: &Arc<Self>) -> Result<Vec<(String, String, State)>, MetaError> {
         let mut names: BTreeSet<String> =
-            self.in_memory().iter().map(|name| (**name).to_owned()).collect();
+            self.in_memory().iter().map(|slot| (*slot.name).to_owned()).collect();
         let mut after: Option<String> = None;
         loop {
             let page = store::names(self.meta(), after.as_deref()).await?;
@@ -167,6 +173,7 @@ impl Groups {
                 break;
             }
         }
+        names.retain(|name| self.check(name).is_ok());
         let mut all = Vec::with_capacity(names.len());
         for name in names {
             let present = self.peek(&name, |group| {
@@ -176,11 +183,9 @@ impl Groups {
             let (kind, state) = match present {
                 Some(present) => present,
                 None => {
-                    let tx = self.meta().begin();
-                    match stored::metadata(&tx, DEFAULT_TENANT, &name).await? {
-                        Some(metadata) => (metadata.protocol_type, State::Empty),
-                        None => (String::new(), State::Empty),
-                    }
+                    let found = store::glance(self.meta(), &name).await?;
+                    let state = if found.has_members { State::Stable } else { State::Empty };
+                    (found.protocol_type, state)
                 }
             };
             all.push((name, kind, state));

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 
 use super::member::Member;
-use super::types::{Effect, Identity, Ms, Name, SaveId};
+use super::types::{Answer, Effect, Identity, Ms, Name, SaveId};
 
 /// Where a group stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(crate) enum State {
     CompletingRebalance,
     /// Everybody has an assignment.
     Stable,
-    /// Deleted.
+    /// Deleted, forgotten, or another coordinator's.
     Dead,
 }
 
@@ -131,6 +131,7 @@ impl<R> Group<R> {
         self.protocol_type.as_ref()
     }
 
+    #[cfg(test)]
     pub(crate) fn member_count(&self) -> usize {
         self.members.len()
     }
@@ -296,6 +297,27 @@ impl<R> Group<R> {
     /// Ends an idle group in memory: what of it matters is stored, and is read again when needed.
     pub(crate) fn retire(&mut self) {
         self.state = State::Dead;
+    }
+
+    /// Ends the group here, because another coordinator has it or will have it: whoever waits is told
+    /// to find that one, where all that was saved goes on.
+    pub(crate) fn abandon(&mut self, out: &mut Vec<Effect<R>>) {
+        let error = ResponseError::NotCoordinator;
+        for (id, member) in std::mem::take(&mut self.members) {
+            if let Some(reply) = member.join {
+                out.push(Effect::Answer(reply, Answer::NotJoined(error, id)));
+            }
+            if let Some(reply) = member.sync {
+                out.push(Effect::Answer(reply, Answer::NotSynced(error)));
+            }
+        }
+        for wait in std::mem::take(&mut self.saves).into_values() {
+            if let OnSaved::Replaced { reply, answer, .. } = wait {
+                out.push(Effect::Answer(reply, Answer::NotJoined(error, answer.member)));
+            }
+        }
+        let generation = self.generation;
+        *self = Self { state: State::Dead, generation, ..Self::new() };
     }
 
     pub(super) fn heard_from(&mut self, now: Ms, member: &str) {
