@@ -17,25 +17,6 @@ use crate::{
     Observation, Read, ReadError, ReadOutcome,
 };
 
-impl LogStore {
-    /// Closes the log's open segment `epoch`, whose sequencer doesn't answer, with the other
-    /// replicas, and opens the next one elsewhere. Done already by another: that is well.
-    ///
-    /// # Errors
-    /// Too few replicas answer for it to be known where the segment ends; meta's own.
-    pub async fn recover(&self, log: LogId, epoch: Epoch) -> Result<(), LogError> {
-        let inner = &self.inner;
-        let record = inner.registry.load(log).await.map_err(|error| LogError::Meta(error.0))?;
-        let record = record.ok_or(LogError::NoSuchLog)?;
-        let is_here = record.head.sequencer == inner.me();
-        if record.head.epoch != epoch || is_here || record.head.replicas.len() == 1 {
-            return Ok(());
-        }
-        let log = inner.log(log);
-        recovering::recover(inner, &log, epoch, record.factor).await.map(|_| ())
-    }
-}
-
 /// What other nodes ask for.
 impl LogStore {
     pub(crate) async fn peer_receive(
@@ -175,6 +156,18 @@ impl LogClient for LogStore {
             log.begin_roll(&self.inner);
         }
         Ok(())
+    }
+
+    async fn recover(&self, log: LogId, epoch: Epoch) -> Result<(), LogError> {
+        let inner = &self.inner;
+        let record = inner.registry.load(log).await.map_err(|error| LogError::Meta(error.0))?;
+        let record = record.ok_or(LogError::NoSuchLog)?;
+        let is_here = record.head.sequencer == inner.me();
+        if record.head.epoch != epoch || is_here || record.head.replicas.len() == 1 {
+            return Ok(());
+        }
+        let log = inner.log(log);
+        recovering::recover(inner, &log, epoch, record.factor).await.map(|_| ())
     }
 
     async fn describe(&self, log: LogId) -> Result<LogDescription, LogError> {

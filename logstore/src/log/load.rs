@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::open::{Opened, open_next};
+use super::outbox::Event;
 use super::registry::LogRecord;
 use super::service::Inner;
 use super::state::{Active, Phase, Ready, SharedLog, Writer, segment};
@@ -45,7 +46,12 @@ pub(super) async fn load(inner: Arc<Inner>, log: SharedLog) {
         }
         Err(LoadError::Gone) => inner.remove(&log),
         Err(LoadError::Elsewhere) => {
-            let _ = log.state.lock().go_to(Phase::Elsewhere);
+            {
+                let mut state = log.state.lock();
+                let _ = state.go_to(Phase::Elsewhere);
+                state.tell(Event::Moved);
+            }
+            log.call_observers();
             log.refuse_waiting(&inner, &AppendError::NotSequencer);
             log.changed.notify_waiters();
         }

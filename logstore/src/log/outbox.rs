@@ -14,6 +14,7 @@ use crate::{Bounds, EarlyBatch, LogObserver, Withheld};
 pub(super) enum Event {
     Advanced(Bounds),
     Early(EarlyBatch),
+    Moved,
     Ended,
 }
 
@@ -77,6 +78,11 @@ impl Outbox {
         }
     }
 
+    /// Whether anyone observes.
+    pub(super) fn has_observers(&self) -> bool {
+        !self.observers.is_empty()
+    }
+
     /// Whether a call of [`Outbox::begin`] would find something to do.
     pub(super) fn wants_calls(&self) -> bool {
         !self.is_calling && !self.events.is_empty()
@@ -95,7 +101,12 @@ impl Outbox {
         };
         let number = self.first;
         self.first += 1;
-        Some(Call { event, number, observers: Arc::clone(&self.observers) })
+        let observers = Arc::clone(&self.observers);
+        if matches!(event, Event::Moved) {
+            // Nothing more comes from here for those that were there.
+            Arc::make_mut(&mut self.observers).retain(|observer| observer.since > number);
+        }
+        Some(Call { event, number, observers })
     }
 }
 
@@ -111,6 +122,7 @@ impl Call {
             match &self.event {
                 Event::Advanced(bounds) => observer.observer.advanced(log, *bounds),
                 Event::Early(batch) => observer.observer.early(log, batch),
+                Event::Moved => observer.observer.moved(log),
                 Event::Ended => observer.observer.ended(log),
             }
         }

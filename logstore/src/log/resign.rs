@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::append::Effects;
 use super::service::Inner;
-use super::state::{Phase, SharedLog, Stage};
+use super::state::{SharedLog, Stage};
 use crate::AppendError;
 use crate::core::segment::Head;
 use crate::store::{SegmentId, StoreError};
@@ -129,9 +129,4 @@ pub(super) async fn learn(inner: Arc<Inner>, log: SharedLog) {
     }
     effects.run(&inner, &log);
     inner.reload(&log);
-    let is_elsewhere = matches!(log.state.lock().phase, Phase::New);
-    if is_elsewhere {
-        // Observers are told where the log is now, or that it isn't here.
-        let _ = inner.ready(log.id).await;
-    }
 }

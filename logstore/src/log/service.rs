@@ -444,6 +444,15 @@ impl Inner {
             }
             self.found.lock().insert(log.id, epochs);
         }
+        let is_observed =
+            log.state.lock().outbox.as_ref().is_some_and(|outbox| outbox.has_observers());
+        if is_observed {
+            // They are told where it is now, or that it isn't here.
+            let (inner, id) = (Arc::clone(self), log.id);
+            self.spawn(async move {
+                let _ = inner.ready(id).await;
+            });
+        }
         log.resume(self);
     }
 
