@@ -37,7 +37,6 @@ pub(crate) mod closing;
 pub(crate) mod early;
 #[cfg(test)]
 mod model;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired with the replicated log's processes"))]
 pub(crate) mod place;
 #[cfg_attr(not(test), expect(dead_code, reason = "wired with the replicated log's processes"))]
 pub(crate) mod planned;
