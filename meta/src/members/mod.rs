@@ -13,6 +13,7 @@
 //! the counter ([`nodes::get`](crate::nodes::get) and [`Node::lease`](crate::nodes::Node::lease)):
 //! a late bump wins or loses against it cleanly.
 
+mod operate;
 mod own;
 mod registration;
 mod roster;
@@ -21,6 +22,7 @@ mod run;
 mod tests;
 mod view;
 
+pub use operate::{OperateError, drain, remove};
 pub use own::LifeOver;
 pub use registration::{RegisterError, Registration};
 pub use run::{Me, Members, MembersOptions};

@@ -10,7 +10,9 @@ use uuid::Uuid;
 use super::*;
 use crate::levels::Levels;
 use crate::nodes::{self, FIRST_ALLOCATED, KafkaEndpoint, NodeKind, NodeState};
-use crate::{Clock, EmbeddedStore, Env, Meta, NodeId, SystemRandom, cluster};
+use crate::{
+    Clock, Durability, EmbeddedStore, Env, LogId, Meta, NodeId, SystemRandom, cluster, logs, topics,
+};
 
 const LEASE: Duration = Duration::from_secs(6);
 
@@ -329,4 +331,81 @@ async fn one_that_is_alone_lives_without_a_lease() {
     members.ready().await.unwrap();
     members.leave().await;
     assert!(members.lease_holds());
+}
+
+/// A log whose open segment is on node `id`.
+async fn log_on(meta: &Meta, id: u32) {
+    let new = &topics::NewTopic {
+        name: "t".to_owned(),
+        id: Uuid::from_u128(1),
+        partitions: 2,
+        config: Default::default(),
+        logs: topics::NewLogs {
+            durability: Durability::Durable,
+            policy: logs::Policy::default(),
+            replication_factor: 1,
+            opening: logs::Opening {
+                base: 0,
+                leader_epoch: 0,
+                sequencer: NodeId(id),
+                incarnation: 1,
+                replicas: vec![NodeId(id)],
+                token: 1,
+                opened_ms: 0,
+            },
+        },
+    };
+    meta.transact(|tx| async move { topics::create(&tx, "", new).await }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_drained_log_store_takes_no_segments_until_that_is_undone() {
+    let bed = Bed::new().await;
+    let one = bed.join(1, NodeKind::LogStore).await;
+    bed.join(2, NodeKind::Gateway).await;
+    one.ready().await.unwrap();
+    drain(&bed.meta, NodeId(1), false).await.unwrap();
+    one.round().await.unwrap();
+    assert_eq!((bed.state(1).await, candidates(&one)), (NodeState::ReadOnly, vec![]));
+    drain(&bed.meta, NodeId(1), true).await.unwrap();
+    one.round().await.unwrap();
+    assert_eq!((bed.state(1).await, candidates(&one)), (NodeState::ReadWrite, vec![1]));
+    let refused = drain(&bed.meta, NodeId(2), false).await;
+    assert!(matches!(refused, Err(OperateError::Gateway(NodeId(2)))), "{refused:?}");
+    let refused = drain(&bed.meta, NodeId(3), false).await;
+    assert!(matches!(refused, Err(OperateError::NotFound(NodeId(3)))), "{refused:?}");
+    remove(&bed.meta, &one, NodeId(1), true).await.unwrap();
+    let refused = drain(&bed.meta, NodeId(1), true).await;
+    assert!(matches!(refused, Err(OperateError::State { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_node_is_removed_when_it_is_dead_and_keeps_nothing_or_by_force() {
+    let bed = Bed::new().await;
+    let (one, two) = (bed.join(1, NodeKind::LogStore).await, bed.join(2, NodeKind::LogStore).await);
+    two.ready().await.unwrap();
+    one.round().await.unwrap();
+    log_on(&bed.meta, 2).await;
+    let refused = remove(&bed.meta, &one, NodeId(2), false).await;
+    assert!(matches!(refused, Err(OperateError::Live(NodeId(2)))), "{refused:?}");
+    assert_eq!(bed.state(2).await, NodeState::ReadWrite);
+    two.leave().await;
+    one.round().await.unwrap();
+    let refused = remove(&bed.meta, &one, NodeId(2), false).await;
+    assert!(matches!(refused, Err(OperateError::HasLogs { count: 2, first: LogId(0), .. })));
+    // Nothing new comes to it.
+    assert_eq!(bed.state(2).await, NodeState::ReadOnly);
+    bed.meta.transact(|tx| async move { topics::delete(&tx, "", "t", None).await }).await.unwrap();
+    remove(&bed.meta, &one, NodeId(2), false).await.unwrap();
+    assert_eq!(bed.state(2).await, NodeState::Gone);
+    let refused = remove(&bed.meta, &one, NodeId(3), false).await;
+    assert!(matches!(refused, Err(OperateError::NotFound(NodeId(3)))), "{refused:?}");
+
+    let two = bed.join(2, NodeKind::LogStore).await;
+    two.ready().await.unwrap();
+    log_on(&bed.meta, 2).await;
+    one.round().await.unwrap();
+    remove(&bed.meta, &one, NodeId(2), true).await.unwrap();
+    two.round().await.unwrap();
+    assert_eq!(two.over().await, LifeOver::Removed { id: 2 });
 }

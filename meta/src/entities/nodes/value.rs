@@ -1,5 +1,6 @@
 //! The value of a node.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,6 +50,18 @@ impl NodeState {
     }
 }
 
+impl fmt::Display for NodeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Provisioning => "provisioning",
+            Self::ReadWrite => "read-write",
+            Self::ReadOnly => "read-only",
+            Self::DataLoss => "data-loss",
+            Self::Gone => "gone",
+        })
+    }
+}
+
 /// Which parts run in a node's process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NodeKind {
@@ -87,6 +100,16 @@ impl NodeKind {
             .into_iter()
             .find(|kind| kind.code() == code)
             .ok_or_else(|| corrupt("node", "unknown kind"))
+    }
+}
+
+impl fmt::Display for NodeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Both => "standalone",
+            Self::LogStore => "logstore",
+            Self::Gateway => "gateway",
+        })
     }
 }
 

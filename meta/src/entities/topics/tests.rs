@@ -8,7 +8,7 @@ use super::*;
 use crate::cluster;
 use crate::levels::Levels;
 use crate::nodes::{self, Node, NodeState};
-use crate::{EmbeddedStore, Env, LogId, Meta, NodeId};
+use crate::{EmbeddedStore, Env, Epoch, LogId, Meta, NodeId};
 
 fn meta() -> Meta {
     let env = Env::default();
