@@ -1,11 +1,11 @@
-//! Interflow's process: what `interflow standalone` puts together, and the command line.
+//! Interflow's processes: what each role puts together, and the command line.
 //!
 //! ```text
 //!   cli/          one file a subcommand
 //!   config        file, environment and flags, with the source of every value
 //!   meta_store    which metadata store, and how to open it
 //!   foundationdb  the one on FoundationDB
-//!   run/          standalone: disk ─► meta ─► log store ─► gateway ─► listeners
+//!   run/          the roles: standalone, log store, gateway
 //!   kafka, mqtt   the tools' clients
 //! ```
 

@@ -146,19 +146,22 @@ impl<'a> Access<'a> {
     }
 }
 
-/// The token in `file`, or in the variable `INTERFLOW_META_TOKEN`; a line's end is no part of it.
+/// The variable with the token of a remote store.
+pub const META_TOKEN: &str = "INTERFLOW_META_TOKEN";
+
+/// The token in `file`, or else in the environment's `variable`; a line's end is no part of it.
 ///
 /// # Errors
 /// A file that can't be read; a text that is no token.
-pub fn read_token(file: Option<&Path>) -> anyhow::Result<Option<Token>> {
+pub fn read_token(file: Option<&Path>, variable: &str) -> anyhow::Result<Option<Token>> {
     let (text, source) = match file {
         Some(file) => {
             let text = std::fs::read_to_string(file)
                 .with_context(|| format!("cannot read {}", file.display()))?;
             (text, file.display().to_string())
         }
-        None => match std::env::var("INTERFLOW_META_TOKEN") {
-            Ok(text) => (text, "INTERFLOW_META_TOKEN".to_owned()),
+        None => match std::env::var(variable) {
+            Ok(text) => (text, variable.to_owned()),
             Err(_) => return Ok(None),
         },
     };

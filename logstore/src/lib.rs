@@ -22,6 +22,7 @@ pub use client::{
     LogClient, LogDescription, LogObserver, Observation, Read, ReadOutcome, SegmentDescription,
     StoredBatch, Withheld,
 };
+pub use core::place::{Candidate, place};
 pub use error::{AppendError, LogError, ReadError};
 pub use interflow_meta::{Durability, Epoch, LogId, NodeId, Offset};
 pub use journal::fuzz::{fuzz_journal, journal_seeds};

@@ -1,6 +1,7 @@
 //! Interflow's metadata: who and where, in FoundationDB's transaction model.
 //!
 //! ```text
+//!   members    leases, and who lives                 a process among the others
 //!   entities   topics, logs, nodes, groups, …       typed; the only ones that build keys
 //!      │
 //!   Meta::transact(|tx| …) ── Transaction            own writes, limits, selectors, retries
@@ -68,6 +69,7 @@ mod error;
 mod foundationdb;
 pub mod grpc;
 mod ids;
+pub mod members;
 mod meta;
 mod remote;
 mod store;

@@ -116,6 +116,11 @@ impl Meta {
         self.store.close().await;
     }
 
+    /// Clock and random numbers.
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+
     /// The store itself, without transactions.
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.store

@@ -1,13 +1,13 @@
 //! `interflow log`: the logs behind a topic, by the admin API.
 
 use clap::Subcommand;
-use interflow_gateway::admin::LogReport;
+use interflow_gateway::admin::{LogReport, SegmentReport};
 
 use super::{Admin, print_line, print_table};
 
 #[derive(Subcommand)]
 pub(crate) enum Log {
-    /// Show the segments of each partition of a topic, with damaged ranges
+    /// Show the segments of each partition of a topic, with their replicas and damaged ranges
     Describe {
         /// The topic, or one partition as TOPIC:PARTITION
         topic: String,
@@ -30,15 +30,23 @@ impl Log {
                 continue;
             }
             print_line(&format!(
-                "{topic}:{} log {}, offsets {} to {} (stable {}), leader epoch {}, {} producers",
+                "{topic}:{} log {}, offsets {} to {} (stable {}), leader epoch {}, {} producers, \
+                 sequencer {}, replication factor {}",
                 report.partition,
                 report.log,
                 report.start,
                 report.committed,
                 report.stable,
                 report.leader_epoch,
-                report.producers
+                report.producers,
+                report.sequencer,
+                report.replication_factor
             ))?;
+            if let Some(why) = &report.unavailable {
+                print_line(&format!(
+                    "  by the metadata alone, for its node can't be asked: {why}"
+                ))?;
+            }
             let rows: Vec<_> = report
                 .segments
                 .iter()
@@ -50,12 +58,18 @@ impl Log {
                         segment.base.to_string(),
                         segment.end.map_or_else(|| "open".into(), |end| end.to_string()),
                         segment.bytes.to_string(),
+                        replicas(segment),
                         if damaged.is_empty() { "-".into() } else { damaged.join(" ") },
                     ]
                 })
                 .collect();
-            print_table(&["  EPOCH", "BASE", "END", "BYTES", "DAMAGED"], &rows)?;
+            print_table(&["  EPOCH", "BASE", "END", "BYTES", "REPLICAS", "DAMAGED"], &rows)?;
         }
         Ok(())
     }
+}
+
+fn replicas(segment: &SegmentReport) -> String {
+    let nodes: Vec<_> = segment.replicas.iter().map(u32::to_string).collect();
+    nodes.join(",") + if segment.is_short { " (short)" } else { "" }
 }

@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{print_line, print_table};
-use crate::meta_store::{Access, META_ROOT, MetaAddress, open, read_token};
+use crate::meta_store::{Access, META_ROOT, META_TOKEN, MetaAddress, open, read_token};
 
 #[derive(Subcommand)]
 pub(crate) enum MetaCommand {
@@ -136,7 +136,7 @@ impl StoreArgs {
         let access = Access {
             data_dir: &self.data_dir,
             create,
-            token: read_token(self.token_file.as_deref())?,
+            token: read_token(self.token_file.as_deref(), META_TOKEN)?,
             tls_ca: self.tls_ca.as_deref(),
             tls_identity: self.tls_cert.as_deref().zip(self.tls_key.as_deref()),
             fdb_library: self.fdb_library.as_deref(),
@@ -168,7 +168,8 @@ impl Serve {
             }),
             _ => None,
         };
-        let options = ServeOptions { token: read_token(self.token_file.as_deref())?, tls };
+        let options =
+            ServeOptions { token: read_token(self.token_file.as_deref(), META_TOKEN)?, tls };
         options.check(self.listen)?;
         let env = Env::default();
         let access = Access::folder(&self.data_dir);

@@ -1,11 +1,15 @@
 //! The command line: roles and tools.
 
 mod config;
+mod gateway;
 mod group;
 mod log;
+mod logstore;
 mod meta;
+mod node;
 mod output;
 mod publish;
+mod role;
 mod standalone;
 mod subscribe;
 mod topic;
@@ -36,12 +40,19 @@ struct Cli {
 enum Command {
     /// Run everything in one process: gateway, log store and embedded metadata
     Standalone(standalone::StandaloneCommand),
+    /// Keep logs, for gateways, as a node of a cluster
+    Logstore(logstore::LogstoreCommand),
+    /// Serve MQTT and Kafka over the log stores of a cluster; keeps nothing on disk
+    Gateway(gateway::GatewayCommand),
     /// Create, list, describe and delete topics
     #[command(subcommand)]
     Topic(topic::Topic),
     /// List and describe consumer groups
     #[command(subcommand)]
     Group(group::Group),
+    /// List, drain and remove the nodes of a cluster
+    #[command(subcommand)]
+    Node(node::Node),
     /// Look into the logs behind a topic
     #[command(subcommand)]
     Log(log::Log),
@@ -134,6 +145,9 @@ pub fn main() -> ExitCode {
     let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
     let result = match Cli::parse().command {
         Command::Standalone(command) => done(command.run()),
+        Command::Logstore(command) => done(command.run()),
+        Command::Gateway(command) => done(command.run()),
+        Command::Node(command) => done(command.run()),
         Command::Topic(command) => done(command.run()),
         Command::Group(command) => done(command.run()),
         Command::Log(command) => done(command.run()),

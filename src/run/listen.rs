@@ -14,11 +14,10 @@ use crate::config::Config;
 /// What a WebSocket message may have over the largest MQTT packet.
 const WS_MARGIN_BYTES: usize = 64 << 10;
 
-/// The listeners of a standalone, none served yet.
+/// The listeners for clients, none served yet.
 pub(super) struct Listeners {
     pub(super) mqtt: Vec<Bound>,
     pub(super) kafka: Vec<Bound>,
-    pub(super) admin: Bound,
     pub(super) tls: Option<Arc<Tls>>,
     /// The CA of `--dev-tls`.
     pub(super) ca: Option<PathBuf>,
@@ -48,7 +47,35 @@ fn hosts(config: &Config) -> anyhow::Result<Vec<IpAddr>> {
     Ok(if hosts.is_empty() { loopback() } else { hosts })
 }
 
-/// Takes all ports.
+/// Takes the port `port` of the listener `name` on `hosts`.
+fn bind_on(
+    config: &Config,
+    hosts: &[IpAddr],
+    name: &str,
+    port: u16,
+    transport: TransportSpec,
+) -> anyhow::Result<Bound> {
+    let limits = ConnectionLimits {
+        max_connections: config.net.max_connections,
+        max_per_address: config.net.max_connections_per_address,
+    };
+    let addresses = hosts.iter().map(|host| SocketAddr::new(*host, port)).collect();
+    let spec = ListenerSpec { name: name.into(), addresses, transport, limits };
+    Bound::bind(spec).map_err(|error| {
+        anyhow::Error::new(error)
+            .context(format!("choose another port with --{name}-port, or 0 for any"))
+    })
+}
+
+/// Takes the admin port. Never open to others: it has no users of its own.
+///
+/// # Errors
+/// A port in use or not allowed, with the flag that chooses another.
+pub(super) fn bind_admin(config: &Config) -> anyhow::Result<Bound> {
+    bind_on(config, &loopback(), "admin", config.ports.admin, TransportSpec::Tcp)
+}
+
+/// Takes all ports for clients.
 ///
 /// # Errors
 /// A port in use or not allowed, with the flag that chooses another; certificates that can't be
@@ -57,20 +84,9 @@ pub(super) fn bind(config: &Config) -> anyhow::Result<Listeners> {
     let (tls, ca) = certificates(config)?;
     let hosts = hosts(config)?;
     let net = &config.net;
-    let limits = ConnectionLimits {
-        max_connections: net.max_connections,
-        max_per_address: net.max_connections_per_address,
+    let bind = |name: &str, port: u16, transport: TransportSpec| {
+        bind_on(config, &hosts, name, port, transport)
     };
-    let bind_on = |hosts: &[IpAddr], name: &str, port: u16, transport: TransportSpec| {
-        let addresses = hosts.iter().map(|host| SocketAddr::new(*host, port)).collect();
-        let spec = ListenerSpec { name: name.into(), addresses, transport, limits };
-        Bound::bind(spec).map_err(|error| {
-            anyhow::Error::new(error)
-                .context(format!("choose another port with --{name}-port, or 0 for any"))
-        })
-    };
-    let bind =
-        |name: &str, port: u16, transport: TransportSpec| bind_on(&hosts, name, port, transport);
     let web = || WebSocketOptions {
         path: net.ws_path.as_str().into(),
         allowed_origins: (!net.ws_allowed_origins.is_empty())
@@ -89,9 +105,7 @@ pub(super) fn bind(config: &Config) -> anyhow::Result<Listeners> {
         mqtt.push(bind("quic", ports.quic, TransportSpec::Quic(tls.clone()))?);
         kafka.push(bind("kafkas", ports.kafkas, TransportSpec::Tls(tls.clone()))?);
     }
-    // Never open to others: it has no users of its own.
-    let admin = bind_on(&loopback(), "admin", ports.admin, TransportSpec::Tcp)?;
-    Ok(Listeners { mqtt, kafka, admin, tls, ca })
+    Ok(Listeners { mqtt, kafka, tls, ca })
 }
 
 fn certificates(config: &Config) -> anyhow::Result<(Option<Arc<Tls>>, Option<PathBuf>)> {
@@ -112,6 +126,15 @@ fn certificates(config: &Config) -> anyhow::Result<(Option<Arc<Tls>>, Option<Pat
     }
     let made = dev_tls::ensure(&dev_tls_folder(&config.data_dir.0))?;
     Ok((Some(Tls::load(made.server)?), Some(made.ca)))
+}
+
+/// Reads certificates again; connections that are open keep theirs.
+pub(super) fn reload(tls: Option<&Tls>) {
+    match tls.map(Tls::reload) {
+        Some(Ok(())) => tracing::info!("certificates were read again"),
+        Some(Err(error)) => tracing::error!(%error, "the old certificates stay"),
+        None => {}
+    }
 }
 
 fn dev_tls_folder(data: &Path) -> PathBuf {

@@ -16,9 +16,16 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-/// All of a standalone's counters, read when they are asked for.
+/// All counters of a process, read when they are asked for.
 pub(super) struct Sources {
-    pub(super) log: LogStore,
+    /// Where there is a log store.
+    pub(super) log: Option<LogStore>,
+    /// Where there is a gateway.
+    pub(super) gateway: Option<GatewaySources>,
+}
+
+/// The counters of a gateway.
+pub(super) struct GatewaySources {
     pub(super) mqtt: Arc<MqttMetrics>,
     pub(super) kafka: Arc<KafkaMetrics>,
 }
@@ -85,101 +92,97 @@ impl Writer<'_> {
 impl Collector for Sources {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let mut writer = Writer(encoder);
-        self.encode_log(&mut writer)?;
-        self.encode_mqtt(&mut writer)?;
-        self.encode_kafka(&mut writer)
+        if let Some(log) = &self.log {
+            encode_log(log, &mut writer)?;
+        }
+        if let Some(gateway) = &self.gateway {
+            encode_mqtt(&gateway.mqtt, &mut writer)?;
+            encode_kafka(&gateway.kafka, &mut writer)?;
+        }
+        Ok(())
     }
 }
 
-impl Sources {
-    fn encode_log(&self, to: &mut Writer<'_>) -> Result<(), Error> {
-        let log = self.log.metrics();
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        to.counter("log_appends", "Batches appended", get(&log.appends))?;
-        to.counter("log_records", "Records appended", get(&log.records))?;
-        to.counter("log_bytes", "Bytes appended", get(&log.bytes))?;
-        to.counter("log_duplicates", "Appends that were retries", get(&log.duplicates))?;
-        to.counter("log_refused", "Appends that were refused", get(&log.refused))?;
-        to.gauge("log_in_flight", "Batches appended and not yet durable", get(&log.in_flight))?;
-        to.gauge("log_durable_lag", "Journal entries not yet durable", self.log.durable_lag())?;
-        to.counter("log_memory_reads", "Reads that needed no disk", get(&log.memory_reads))?;
-        to.counter("log_disk_reads", "Reads that waited for the disk", get(&log.disk_reads))?;
-        to.counter("log_read_bytes", "Bytes read", get(&log.read_bytes))?;
-        to.counter("log_rolls", "Segments closed when full or old", get(&log.rolls))?;
-        to.counter("log_crash_closes", "Segments closed after a restart", get(&log.crash_closes))?;
-        let dropped = get(&log.dropped_segments);
-        to.counter("log_dropped_segments", "Segments dropped by retention and trims", dropped)?;
-        to.gauge("log_logs", "Logs in memory", get(&log.logs))
-    }
+fn encode_log(store: &LogStore, to: &mut Writer<'_>) -> Result<(), Error> {
+    let log = store.metrics();
+    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    to.counter("log_appends", "Batches appended", get(&log.appends))?;
+    to.counter("log_records", "Records appended", get(&log.records))?;
+    to.counter("log_bytes", "Bytes appended", get(&log.bytes))?;
+    to.counter("log_duplicates", "Appends that were retries", get(&log.duplicates))?;
+    to.counter("log_refused", "Appends that were refused", get(&log.refused))?;
+    to.gauge("log_in_flight", "Batches appended and not yet durable", get(&log.in_flight))?;
+    to.gauge("log_durable_lag", "Journal entries not yet durable", store.durable_lag())?;
+    to.counter("log_memory_reads", "Reads that needed no disk", get(&log.memory_reads))?;
+    to.counter("log_disk_reads", "Reads that waited for the disk", get(&log.disk_reads))?;
+    to.counter("log_read_bytes", "Bytes read", get(&log.read_bytes))?;
+    to.counter("log_rolls", "Segments closed when full or old", get(&log.rolls))?;
+    to.counter("log_crash_closes", "Segments closed after a restart", get(&log.crash_closes))?;
+    let dropped = get(&log.dropped_segments);
+    to.counter("log_dropped_segments", "Segments dropped by retention and trims", dropped)?;
+    to.gauge("log_logs", "Logs in memory", get(&log.logs))
+}
 
-    fn encode_mqtt(&self, to: &mut Writer<'_>) -> Result<(), Error> {
-        let mqtt = &self.mqtt;
-        to.counter("mqtt_connections", "Connections accepted", mqtt.connections_total.get())?;
-        to.gauge("mqtt_open_connections", "Connections open", mqtt.connections.get())?;
-        to.gauge("mqtt_clients", "Clients connected", mqtt.clients.get())?;
-        let refused = mqtt.connects_refused.get();
-        to.counter("mqtt_connects_refused", "CONNECTs that were refused", refused)?;
-        let errors = mqtt.protocol_errors.get();
-        to.counter("mqtt_protocol_errors", "Connections closed for a broken rule", errors)?;
-        to.counter("mqtt_received_bytes", "Bytes read", mqtt.bytes_received.get())?;
-        to.counter("mqtt_sent_bytes", "Bytes written", mqtt.bytes_sent.get())?;
-        let received = QOS.map(|(name, qos)| (name, mqtt.publishes_received.at(qos).get()));
-        to.family("mqtt_publishes_received", "PUBLISHes from clients", "qos", &received)?;
-        let delivered = QOS.map(|(name, qos)| (name, mqtt.publishes_delivered.at(qos).get()));
-        to.family("mqtt_publishes_delivered", "PUBLISHes to clients", "qos", &delivered)?;
-        let dropped = QOS.map(|(name, qos)| (name, mqtt.publishes_dropped.at(qos).get()));
-        to.family(
-            "mqtt_publishes_dropped",
-            "PUBLISHes dropped: slow, late, large",
-            "qos",
-            &dropped,
-        )?;
-        let refused = mqtt.publishes_refused.get();
-        to.counter("mqtt_publishes_refused", "PUBLISHes that were refused", refused)?;
-        to.gauge("mqtt_in_flight", "Deliveries not acknowledged yet", mqtt.in_flight.get())?;
-        let waiting = mqtt.append_bytes_waiting.get();
-        to.gauge("mqtt_append_bytes_waiting", "Bytes that wait to be committed", waiting)?;
-        to.counter("mqtt_appends_failed", "Appends that failed", mqtt.appends_failed.get())?;
-        to.gauge("mqtt_sessions", "Sessions, connected or not", mqtt.sessions.get())?;
-        to.gauge("mqtt_subscriptions", "Subscriptions", mqtt.subscriptions.get())?;
-        let retained = mqtt.retained_writes.get();
-        to.counter("mqtt_retained_writes", "Retained messages set or cleared", retained)?;
-        let skipped = mqtt.skipped_records.get();
-        to.counter("mqtt_skipped_records", "Records that are no MQTT messages", skipped)?;
-        let catch_up = mqtt.catch_up_reads.get();
-        to.counter("mqtt_catch_up_reads", "Reads for sessions behind the tail", catch_up)?;
-        let decoded = mqtt.catch_up_records.get();
-        let help = "Records decoded for sessions behind the tail";
-        to.counter("mqtt_catch_up_records", help, decoded)?;
-        to.counter("mqtt_wills", "Wills published", mqtt.wills.get())?;
-        let sizes = &mqtt.batch_sizes;
-        let buckets: Vec<_> = sizes.buckets().map(|(at, count)| (at as f64, count)).collect();
-        let sum = sizes.records() as f64;
-        to.histogram("mqtt_batch_records", "Records a batch appended", sum, &closed(buckets))
-    }
+fn encode_mqtt(mqtt: &MqttMetrics, to: &mut Writer<'_>) -> Result<(), Error> {
+    to.counter("mqtt_connections", "Connections accepted", mqtt.connections_total.get())?;
+    to.gauge("mqtt_open_connections", "Connections open", mqtt.connections.get())?;
+    to.gauge("mqtt_clients", "Clients connected", mqtt.clients.get())?;
+    let refused = mqtt.connects_refused.get();
+    to.counter("mqtt_connects_refused", "CONNECTs that were refused", refused)?;
+    let errors = mqtt.protocol_errors.get();
+    to.counter("mqtt_protocol_errors", "Connections closed for a broken rule", errors)?;
+    to.counter("mqtt_received_bytes", "Bytes read", mqtt.bytes_received.get())?;
+    to.counter("mqtt_sent_bytes", "Bytes written", mqtt.bytes_sent.get())?;
+    let received = QOS.map(|(name, qos)| (name, mqtt.publishes_received.at(qos).get()));
+    to.family("mqtt_publishes_received", "PUBLISHes from clients", "qos", &received)?;
+    let delivered = QOS.map(|(name, qos)| (name, mqtt.publishes_delivered.at(qos).get()));
+    to.family("mqtt_publishes_delivered", "PUBLISHes to clients", "qos", &delivered)?;
+    let dropped = QOS.map(|(name, qos)| (name, mqtt.publishes_dropped.at(qos).get()));
+    to.family("mqtt_publishes_dropped", "PUBLISHes dropped: slow, late, large", "qos", &dropped)?;
+    let refused = mqtt.publishes_refused.get();
+    to.counter("mqtt_publishes_refused", "PUBLISHes that were refused", refused)?;
+    to.gauge("mqtt_in_flight", "Deliveries not acknowledged yet", mqtt.in_flight.get())?;
+    let waiting = mqtt.append_bytes_waiting.get();
+    to.gauge("mqtt_append_bytes_waiting", "Bytes that wait to be committed", waiting)?;
+    to.counter("mqtt_appends_failed", "Appends that failed", mqtt.appends_failed.get())?;
+    to.gauge("mqtt_sessions", "Sessions, connected or not", mqtt.sessions.get())?;
+    to.gauge("mqtt_subscriptions", "Subscriptions", mqtt.subscriptions.get())?;
+    let retained = mqtt.retained_writes.get();
+    to.counter("mqtt_retained_writes", "Retained messages set or cleared", retained)?;
+    let skipped = mqtt.skipped_records.get();
+    to.counter("mqtt_skipped_records", "Records that are no MQTT messages", skipped)?;
+    let catch_up = mqtt.catch_up_reads.get();
+    to.counter("mqtt_catch_up_reads", "Reads for sessions behind the tail", catch_up)?;
+    let decoded = mqtt.catch_up_records.get();
+    let help = "Records decoded for sessions behind the tail";
+    to.counter("mqtt_catch_up_records", help, decoded)?;
+    to.counter("mqtt_wills", "Wills published", mqtt.wills.get())?;
+    let sizes = &mqtt.batch_sizes;
+    let buckets: Vec<_> = sizes.buckets().map(|(at, count)| (at as f64, count)).collect();
+    let sum = sizes.records() as f64;
+    to.histogram("mqtt_batch_records", "Records a batch appended", sum, &closed(buckets))
+}
 
-    fn encode_kafka(&self, to: &mut Writer<'_>) -> Result<(), Error> {
-        let kafka = &self.kafka;
-        let names: Vec<(String, u64)> = ApiKey::iter()
-            .map(|api| (format!("{api:?}"), kafka.requests(api as i16)))
-            .filter(|(_, count)| *count > 0)
-            .collect();
-        let requests: Vec<_> = names.iter().map(|(name, count)| (name.as_str(), *count)).collect();
-        to.family("kafka_requests", "Requests", "api", &requests)?;
-        let refused = kafka.refused_requests.get();
-        to.counter("kafka_refused_requests", "Requests that closed a connection", refused)?;
-        let failed = kafka.failed_authentications.get();
-        to.counter("kafka_failed_authentications", "Failed authentications", failed)?;
-        to.gauge("kafka_open_connections", "Connections open", kafka.connections.get())?;
-        to.counter("kafka_received_bytes", "Bytes of requests", kafka.bytes_in.get())?;
-        to.counter("kafka_sent_bytes", "Bytes of responses", kafka.bytes_out.get())?;
-        latency(to, "kafka_produce_seconds", "Produce, arrival to answer", &kafka.produce)?;
-        latency(to, "kafka_fetch_seconds", "Fetch, waiting included", &kafka.fetch)?;
-        to.gauge("kafka_groups", "Consumer groups in memory", kafka.groups.get())?;
-        to.gauge("kafka_group_bytes", "Memory of consumer groups", kafka.group_bytes.get())?;
-        to.counter("kafka_rebalances", "Generations begun", kafka.rebalances.get())?;
-        to.counter("kafka_offset_commits", "Offsets committed", kafka.offset_commits.get())
-    }
+fn encode_kafka(kafka: &KafkaMetrics, to: &mut Writer<'_>) -> Result<(), Error> {
+    let names: Vec<(String, u64)> = ApiKey::iter()
+        .map(|api| (format!("{api:?}"), kafka.requests(api as i16)))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    let requests: Vec<_> = names.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+    to.family("kafka_requests", "Requests", "api", &requests)?;
+    let refused = kafka.refused_requests.get();
+    to.counter("kafka_refused_requests", "Requests that closed a connection", refused)?;
+    let failed = kafka.failed_authentications.get();
+    to.counter("kafka_failed_authentications", "Failed authentications", failed)?;
+    to.gauge("kafka_open_connections", "Connections open", kafka.connections.get())?;
+    to.counter("kafka_received_bytes", "Bytes of requests", kafka.bytes_in.get())?;
+    to.counter("kafka_sent_bytes", "Bytes of responses", kafka.bytes_out.get())?;
+    latency(to, "kafka_produce_seconds", "Produce, arrival to answer", &kafka.produce)?;
+    latency(to, "kafka_fetch_seconds", "Fetch, waiting included", &kafka.fetch)?;
+    to.gauge("kafka_groups", "Consumer groups in memory", kafka.groups.get())?;
+    to.gauge("kafka_group_bytes", "Memory of consumer groups", kafka.group_bytes.get())?;
+    to.counter("kafka_rebalances", "Generations begun", kafka.rebalances.get())?;
+    to.counter("kafka_offset_commits", "Offsets committed", kafka.offset_commits.get())
 }
 
 const QOS: [(&str, QoS); 3] =
@@ -228,7 +231,14 @@ mod tests {
         let log = log.await.unwrap();
         let (mqtt, kafka) = (Arc::default(), Arc::default());
         let mut text = String::new();
-        encode(&mut text, &registry(Sources { log: log.clone(), mqtt, kafka })).unwrap();
+        encode(
+            &mut text,
+            &registry(Sources {
+                log: Some(log.clone()),
+                gateway: Some(GatewaySources { mqtt, kafka }),
+            }),
+        )
+        .unwrap();
         log.shutdown().await;
         let row = |line: &str| {
             let (name, help) = line.strip_prefix("# HELP ")?.split_once(' ')?;

@@ -1,7 +1,25 @@
-//! What operators see of a topic's logs.
+//! What operators see of a topic's logs: the chains in meta, and what their nodes say.
 
-use interflow_logstore::{LogDescription, LogId};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use futures_util::StreamExt;
+use interflow_logstore::{LogClient, LogDescription, LogId};
+use interflow_meta::logs::{self, Chain};
+use interflow_meta::{Meta, MetaError};
 use serde::{Deserialize, Serialize};
+
+use super::failure::{Failure, unavailable};
+use crate::topics::Topics;
+
+/// A log's node is asked for so long.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Logs that are asked for at a time.
+const AT_ONCE: usize = 64;
 
 /// One partition's log.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -12,14 +30,20 @@ pub struct LogReport {
     pub log: u64,
     /// The first offset that can be read.
     pub start: u64,
-    /// The high watermark.
+    /// The high watermark; the open segment's base while the node doesn't answer.
     pub committed: u64,
-    /// The last stable offset.
+    /// The last stable offset; the same.
     pub stable: u64,
     /// Kafka's leader epoch.
     pub leader_epoch: u32,
     /// Producers whose sequences are remembered.
     pub producers: usize,
+    /// The node that gives out offsets.
+    pub sequencer: u32,
+    /// How many replicas its segments are to have.
+    pub replication_factor: u32,
+    /// Why the node didn't answer: what is said is meta's then.
+    pub unavailable: Option<String>,
     /// The segments, oldest first.
     pub segments: Vec<SegmentReport>,
 }
@@ -35,33 +59,110 @@ pub struct SegmentReport {
     pub end: Option<u64>,
     /// Bytes of its entries on disk.
     pub bytes: u64,
+    /// The nodes that store it.
+    pub replicas: Vec<u32>,
+    /// Fewer replicas than a quorum hold all of it: it is still to be repaired.
+    pub is_short: bool,
     /// Damaged offsets, each range without its end.
     pub damaged: Vec<(u64, u64)>,
 }
 
 impl LogReport {
-    /// The report of partition `partition`.
-    pub fn new(partition: u32, log: LogId, description: LogDescription) -> Self {
-        let bounds = description.bounds;
+    /// The report of partition `partition`, by its chain in meta and what its node says.
+    fn new(
+        partition: u32,
+        log: LogId,
+        chain: &Chain,
+        description: Result<LogDescription, String>,
+    ) -> Self {
+        let open = &chain.head.open;
+        let (description, unavailable) = match description {
+            Ok(description) => (Some(description), None),
+            Err(error) => (None, Some(error)),
+        };
+        let bounds = description.as_ref().map(|description| description.bounds);
+        let said = |epoch: u32| {
+            let segments = description.iter().flat_map(|description| &description.segments);
+            segments.into_iter().find(|segment| segment.epoch == epoch)
+        };
+        let closed = chain.closed.iter().map(|segment| SegmentReport {
+            epoch: segment.epoch.0,
+            base: segment.base,
+            end: Some(segment.end),
+            bytes: said(segment.epoch.0).map_or(segment.bytes, |said| said.bytes),
+            replicas: segment.replicas.iter().map(|node| node.0).collect(),
+            is_short: segment.is_short,
+            damaged: said(segment.epoch.0).map(|said| said.damaged.clone()).unwrap_or_default(),
+        });
+        let mut segments: Vec<_> = closed.collect();
+        segments.push(SegmentReport {
+            epoch: open.epoch.0,
+            base: open.base,
+            end: None,
+            bytes: said(open.epoch.0).map_or(0, |said| said.bytes),
+            replicas: open.replicas.iter().map(|node| node.0).collect(),
+            is_short: false,
+            damaged: said(open.epoch.0).map(|said| said.damaged.clone()).unwrap_or_default(),
+        });
         Self {
             partition,
             log: log.0,
-            start: bounds.start,
-            committed: bounds.committed,
-            stable: bounds.stable,
-            leader_epoch: bounds.leader_epoch,
-            producers: description.producers,
-            segments: description
-                .segments
-                .into_iter()
-                .map(|segment| SegmentReport {
-                    epoch: segment.epoch,
-                    base: segment.base,
-                    end: segment.end,
-                    bytes: segment.bytes,
-                    damaged: segment.damaged,
-                })
-                .collect(),
+            start: bounds.map_or(chain.head.trim, |bounds| bounds.start),
+            committed: bounds.map_or(open.base, |bounds| bounds.committed),
+            stable: bounds.map_or(open.base, |bounds| bounds.stable),
+            leader_epoch: bounds.map_or(open.leader_epoch, |bounds| bounds.leader_epoch),
+            producers: description.as_ref().map_or(0, |description| description.producers),
+            sequencer: open.sequencer.0,
+            replication_factor: chain.head.replication_factor,
+            unavailable,
+            segments,
         }
+    }
+}
+
+#[derive(Clone)]
+struct Logs {
+    log: Arc<dyn LogClient>,
+    topics: Arc<Topics>,
+    meta: Meta,
+}
+
+pub(super) fn routes(log: Arc<dyn LogClient>, topics: Arc<Topics>, meta: Meta) -> Router {
+    Router::new().route("/v1/topics/{topic}/logs", get(describe)).with_state(Logs {
+        log,
+        topics,
+        meta,
+    })
+}
+
+async fn describe(
+    State(logs): State<Logs>,
+    Path(name): Path<String>,
+) -> Result<Json<Vec<LogReport>>, Failure> {
+    let topic = logs
+        .topics
+        .get(&name)
+        .ok_or_else(|| Failure(StatusCode::NOT_FOUND, format!("there is no topic {name}")))?;
+    let asked = (0..).zip(topic.partitions.iter().copied()).map(|(partition, log)| {
+        let logs = logs.clone();
+        async move { logs.describe(partition, log).await }
+    });
+    let reports: Vec<_> = futures_util::stream::iter(asked).buffered(AT_ONCE).collect().await;
+    let reports: Result<Vec<_>, MetaError> = reports.into_iter().collect();
+    Ok(Json(reports.map_err(unavailable)?.into_iter().flatten().collect()))
+}
+
+impl Logs {
+    /// `None`: the log was deleted meanwhile.
+    async fn describe(&self, partition: u32, log: LogId) -> Result<Option<LogReport>, MetaError> {
+        let said = tokio::time::timeout(PATIENCE, self.log.describe(log)).await;
+        let said = match said {
+            Ok(said) => said.map_err(|error| error.to_string()),
+            Err(_) => Err("its node doesn't answer".to_owned()),
+        };
+        // Afterwards: what a node says of a segment is of one that meta knows by now.
+        let chain =
+            self.meta.transact(|tx| async move { logs::load_chain(&tx, log).await }).await?;
+        Ok(chain.map(|chain| LogReport::new(partition, log, &chain, said)))
     }
 }

@@ -1,19 +1,76 @@
-//! The admin port: metrics, health, users, and a look into logs. HTTP, on loopback.
+//! The admin port: metrics, health, users, nodes, and a look into logs. HTTP, on loopback.
 //!
-//! | request | answer |
-//! | --- | --- |
-//! | `GET /metrics` | Prometheus' text format |
-//! | `GET /healthz` | 200 while appends are taken, 503 with the reason once journal or metadata failed |
-//! | `GET /readyz` | 200 once every listener serves, 503 before and while stopping |
-//! | `GET /v1/users`, `POST /v1/users`, `POST /v1/users/remove` | names; add; remove |
-//! | `GET /v1/topics/{topic}/logs` | the logs of a topic: [`LogReport`] |
+//! | request | answer | of |
+//! | --- | --- | --- |
+//! | `GET /metrics` | Prometheus' text format | every process |
+//! | `GET /healthz` | 200 while appends are taken, 503 with the reason once journal or metadata failed | every process |
+//! | `GET /readyz` | 200 once every listener serves, 503 before and while stopping | every process |
+//! | `GET /v1/nodes` | all nodes: [`NodeReport`] | every process |
+//! | `POST /v1/nodes/{id}/drain` | `{"undo": false}`: takes no new segments; or takes them again | every process |
+//! | `POST /v1/nodes/{id}/remove` | `{"force": false}`: is gone for good | every process |
+//! | `GET /v1/users`, `POST /v1/users`, `POST /v1/users/remove` | names; add; remove | gateways |
+//! | `GET /v1/topics/{topic}/logs` | the logs of a topic: [`LogReport`] | gateways |
 
+mod failure;
 mod logs;
-mod routes;
+mod nodes;
+mod process;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod users;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use interflow_logstore::LogClient;
+use interflow_meta::Meta;
+use interflow_meta::members::Members;
+use prometheus_client::registry::Registry;
+
+use crate::auth::Users;
+use crate::topics::Topics;
 
 pub use logs::{LogReport, SegmentReport};
-pub use routes::{Admin, Health};
+pub use nodes::NodeReport;
+pub use process::Health;
 pub use serve::AdminHandler;
+
+/// What clients send takes less: a user's name and password, for example.
+const MAX_BODY_BYTES: usize = 8 * 1024;
+
+/// What the admin port of a process shows.
+pub struct Admin {
+    /// All metrics.
+    pub metrics: Registry,
+    /// How the process is.
+    pub health: Arc<dyn Health>,
+    /// Where nodes are, and chains of logs.
+    pub meta: Meta,
+    /// Who lives.
+    pub members: Arc<Members>,
+    /// What only a gateway has.
+    pub gateway: Option<GatewayAdmin>,
+}
+
+/// What the admin port of a gateway shows besides.
+#[derive(Clone)]
+pub struct GatewayAdmin {
+    /// The log service.
+    pub log: Arc<dyn LogClient>,
+    /// The directory of topics.
+    pub topics: Arc<Topics>,
+    /// The users.
+    pub users: Arc<Users>,
+}
+
+/// All routes, over `admin`.
+fn router(admin: Admin) -> Router {
+    let Admin { metrics, health, meta, members, gateway } = admin;
+    let mut router = process::routes(metrics, health).merge(nodes::routes(meta.clone(), members));
+    if let Some(GatewayAdmin { log, topics, users }) = gateway {
+        router = router.merge(users::routes(users)).merge(logs::routes(log, topics, meta));
+    }
+    router.layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+}

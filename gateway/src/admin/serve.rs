@@ -1,7 +1,6 @@
 //! HTTP on the streams of the admin listener, with a bound on each wait for the client.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio_util::sync::CancellationToken;
 
-use super::routes::{Admin, router};
+use super::{Admin, router};
 use crate::net::{Handler, Peer, Stream};
 
 /// A connection has this long until the head of its next request is there.
@@ -35,7 +34,7 @@ pub struct AdminHandler {
 
 impl AdminHandler {
     /// All routes, over `admin`.
-    pub fn new(admin: Arc<Admin>) -> Self {
+    pub fn new(admin: Admin) -> Self {
         Self::over(router(admin))
     }
 

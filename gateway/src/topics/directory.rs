@@ -1,5 +1,6 @@
 //! The topics as this process knows them, and their changes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +16,7 @@ use uuid::Uuid;
 use super::config::{ConfigChange, Overrides, TopicConfig};
 use super::error::TopicError;
 use super::name;
+use super::placement::Placement;
 use super::snapshot::{Snapshot, Topic};
 
 /// Topics in one read of meta.
@@ -25,10 +27,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// What bounds topics, and where their logs begin.
 #[derive(Clone, Debug)]
 pub struct TopicsOptions {
-    /// The node that takes the first appends of new logs.
-    pub node: NodeId,
-    /// Which life of that node.
-    pub incarnation: u64,
+    /// Where new logs are kept.
+    pub placement: Placement,
     /// Partitions of one topic.
     pub max_partitions_per_topic: u32,
     /// Partitions of all topics together.
@@ -38,8 +38,7 @@ pub struct TopicsOptions {
 impl Default for TopicsOptions {
     fn default() -> Self {
         Self {
-            node: NodeId(1),
-            incarnation: 0,
+            placement: Placement::Fixed { node: NodeId(1), incarnation: 0 },
             max_partitions_per_topic: topics::MAX_PARTITIONS,
             max_partitions: 100_000,
         }
@@ -53,7 +52,7 @@ pub struct NewTopic {
     pub name: String,
     /// How many partitions.
     pub partitions: u32,
-    /// How many copies; -1 leaves it to the system.
+    /// How many replicas; -1 leaves it to the system.
     pub replication_factor: i16,
     /// What is set explicitly.
     pub config: Overrides,
@@ -161,9 +160,7 @@ impl Topics {
         if let Some(other) = snapshot.collision(&new.name) {
             return Err(TopicError::Collision(other.clone()));
         }
-        if !matches!(new.replication_factor, -1 | 1) {
-            return Err(TopicError::ReplicationFactor(new.replication_factor));
-        }
+        self.replicas(new.replication_factor)?;
         let options = self.store.as_ref().map(|store| store.options.clone()).unwrap_or_default();
         let max = options.max_partitions_per_topic.min(topics::MAX_PARTITIONS);
         if !(1..=max).contains(&new.partitions) {
@@ -176,6 +173,17 @@ impl Topics {
         Ok(TopicConfig::new(new.config.clone())?)
     }
 
+    /// How many replicas a topic gets that asks for `asked` now; -1 leaves it to the system.
+    ///
+    /// # Errors
+    /// [`TopicError::ReplicationFactor`].
+    pub fn replicas(&self, asked: i16) -> Result<u32, TopicError> {
+        match &self.store {
+            Some(store) => store.options.placement.replicas(asked),
+            None => TopicsOptions::default().placement.replicas(asked),
+        }
+    }
+
     /// Creates a topic; when this returns, its partitions take appends.
     ///
     /// # Errors
@@ -183,7 +191,8 @@ impl Topics {
     pub async fn create(&self, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
         let config = self.check_new(&new)?;
         let store = self.store()?;
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let placement = &store.options.placement;
+        let replicas = placement.replicas(new.replication_factor)?;
         let new = topics::NewTopic {
             name: new.name,
             id: Uuid::new_v4(),
@@ -192,27 +201,29 @@ impl Topics {
             logs: topics::NewLogs {
                 durability: config.durability,
                 policy: config.policy(),
-                replication_factor: 1,
-                opening: Opening {
-                    base: 0,
-                    leader_epoch: 0,
-                    sequencer: store.options.node,
-                    incarnation: store.options.incarnation,
-                    replicas: vec![store.options.node],
-                    token: store.meta.random_u64(),
-                    opened_ms: i64::try_from(now_ms).unwrap_or(i64::MAX),
-                },
+                replication_factor: replicas,
+                opening: opening(placement, store.meta.random_u64()),
             },
         };
-        let attempt = &new;
-        let created = store
-            .meta
-            .transact(|tx| async move {
-                topics::create(&tx, DEFAULT_TENANT, attempt)
-                    .await
-                    .map_err(|error| TopicError::from_entity(error, &attempt.name))
-            })
-            .await?;
+        let (attempt, mut excluded) = (&new, BTreeSet::new());
+        let created = loop {
+            let choice = &placement.choice(replicas, &excluded);
+            let created = store
+                .meta
+                .transact(|tx| async move {
+                    let placement = choice.as_ref().map(|choice| choice as &dyn topics::Placement);
+                    topics::create_placed(&tx, DEFAULT_TENANT, attempt, placement).await
+                })
+                .await;
+            match created {
+                // It was drained, or is starting anew, since the members were read.
+                Err(topics::TopicError::NotWritable(node)) if excluded.insert(node) => {
+                    placement.refresh();
+                }
+                created => break created,
+            }
+        };
+        let created = created.map_err(|error| TopicError::from_entity(error, &new.name))?;
         let topic = Arc::new(decoded(created));
         self.refresh_logs(&topic.partitions).await;
         self.reread(&topic.name).await?;
@@ -369,6 +380,24 @@ impl Topics {
                 tokio::time::sleep(RETRY_AFTER).await;
             }
         }
+    }
+}
+
+/// How first segments are opened; where the placement chooses, their nodes are its matter.
+fn opening(placement: &Placement, token: u64) -> Opening {
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let (sequencer, incarnation) = match placement {
+        Placement::Fixed { node, incarnation } => (*node, *incarnation),
+        Placement::Members { .. } => (NodeId(0), 0),
+    };
+    Opening {
+        base: 0,
+        leader_epoch: 0,
+        sequencer,
+        incarnation,
+        replicas: vec![sequencer],
+        token,
+        opened_ms: i64::try_from(now_ms).unwrap_or(i64::MAX),
     }
 }
 

@@ -7,6 +7,21 @@ use interflow_meta::{MetaError, TransactError, logs, topics};
 use super::config::ConfigError;
 use super::name::NameError;
 
+/// More replicas than nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "replication factor {asked} (-1 stands for the default, {default}): there are {nodes} log \
+     stores that take new logs now"
+)]
+pub struct Unplaceable {
+    /// The replication factor that was asked for.
+    pub asked: i16,
+    /// The one of topics that don't say.
+    pub default: u32,
+    /// Log stores that live and take new logs.
+    pub nodes: u32,
+}
+
 /// Why a change of a topic was refused. Unless it is [`TopicError::Unavailable`], nothing changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TopicError {
@@ -34,11 +49,9 @@ pub enum TopicError {
         /// The most that all topics can have.
         max: u32,
     },
-    /// There aren't that many replicas (K14a).
-    #[error(
-        "replication factor {0}: there is one node, so only 1 (or -1, the default) is possible"
-    )]
-    ReplicationFactor(i16),
+    /// There aren't nodes for that many replicas (K14a).
+    #[error("{0}")]
+    ReplicationFactor(Unplaceable),
     /// A configuration that isn't served.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -72,6 +85,10 @@ impl TopicError {
             }
             topics::TopicError::InvalidName => Self::Name(NameError::TooLong),
             topics::TopicError::ConfigTooLarge(_) => Self::Config(ConfigError::TooLarge),
+            // Those that there were have gone meanwhile.
+            error @ (topics::TopicError::TooFewNodes | topics::TopicError::NotWritable(_)) => {
+                Self::Unavailable(MetaError::Unavailable(error.to_string()))
+            }
             topics::TopicError::Meta(error) => Self::Unavailable(error),
         }
     }

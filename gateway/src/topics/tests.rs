@@ -7,11 +7,16 @@ use interflow_logstore::{
     Append, AppendTicket, Bounds, LogClient, LogDescription, LogError, LogObserver, Observation,
     Read, ReadError, ReadOutcome,
 };
+use interflow_meta::levels::Levels;
+use interflow_meta::members::{Members, MembersOptions, Registration};
+use interflow_meta::nodes::{self, NodeKind, NodeState};
 use interflow_meta::{
-    DEFAULT_TENANT, Durability, EmbeddedStore, Env, LogId, Meta, Offset, logs, topics,
+    DEFAULT_TENANT, Durability, EmbeddedStore, Env, LogId, Meta, NodeId, Offset, cluster, logs,
+    topics,
 };
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::*;
 
@@ -113,7 +118,7 @@ async fn k13_k14a_refusals() {
     assert!(matches!(refused(new("c", 0)).await, TopicError::Partitions { .. }));
     assert!(matches!(refused(new("c", 4)).await, TopicError::TooManyPartitions { .. }));
     let replicated = NewTopic { replication_factor: 3, ..new("c", 1) };
-    assert!(matches!(refused(replicated).await, TopicError::ReplicationFactor(3)));
+    assert!(matches!(refused(replicated).await, TopicError::ReplicationFactor(_)));
     let mut compacted = new("c", 1);
     compacted.config.insert("cleanup.policy".into(), "compact".into());
     assert!(matches!(refused(compacted).await, TopicError::Config(_)));
@@ -185,4 +190,118 @@ async fn a_restart_finds_all_topics() {
     .await
     .expect("starts");
     assert_eq!(again.all().len(), 20);
+}
+
+/// A gateway among log stores 1 to `stores`, each in a rack of its own.
+async fn cluster(stores: u32, default_replication_factor: u32) -> (Bench, Vec<Arc<Members>>) {
+    let env = Env::default();
+    let store = EmbeddedStore::in_memory(env.clone()).expect("opens");
+    let meta = Meta::new(Arc::new(store), env, "test");
+    meta.transact(|tx| async move {
+        cluster::join_or_create(&tx, Uuid::nil(), 0, Levels::SUPPORTED).await
+    })
+    .await
+    .expect("a cluster");
+    let shutdown = CancellationToken::new();
+    let mut all = Vec::new();
+    for id in 1..=stores + 1 {
+        let is_store = id <= stores;
+        let registration = Registration {
+            id: Some(NodeId(id)),
+            kind: if is_store { NodeKind::LogStore } else { NodeKind::Gateway },
+            address: if is_store { "localhost:1".into() } else { String::new() },
+            endpoints: Vec::new(),
+            rack: format!("rack-{id}"),
+            disk: None,
+            disk_bytes: 0,
+            started_ms: 0,
+        };
+        // Views change when they are told to.
+        let options = MembersOptions::lease(std::time::Duration::from_secs(600));
+        let members =
+            Members::start(meta.clone(), registration, options, &shutdown).await.expect("joins");
+        members.ready().await.expect("ready");
+        all.push(members);
+    }
+    let members = all.last().expect("the gateway").clone();
+    let logs = Arc::new(Refreshed::default());
+    let options = TopicsOptions {
+        placement: Placement::Members { members, default_replication_factor },
+        ..TopicsOptions::default()
+    };
+    let (topics, _) =
+        Topics::start(meta.clone(), logs.clone(), options, shutdown.clone()).await.expect("starts");
+    (Bench { meta, logs, topics, shutdown }, all)
+}
+
+impl Bench {
+    async fn replicas(&self, log: LogId) -> (u32, Vec<u32>) {
+        let head = logs::load_head(&self.meta.begin(), log).await.expect("reads").expect("a head");
+        assert_eq!(head.open.sequencer, head.open.replicas[0]);
+        assert_eq!(head.open.incarnation, 1);
+        (head.replication_factor, head.open.replicas.iter().map(|node| node.0).collect())
+    }
+}
+
+#[tokio::test]
+async fn logs_are_placed_on_as_many_live_log_stores_as_asked() {
+    let (bench, members) = cluster(4, 3).await;
+    let asked = |name: &str, replication_factor| NewTopic { replication_factor, ..new(name, 20) };
+    for (asked, count) in [
+        (asked("one", 1), 1),
+        (asked("two", 2), 2),
+        (asked("default", -1), 3),
+        (asked("four", 4), 4),
+    ] {
+        let topic = bench.topics.create(asked).await.expect("created");
+        let mut sequencers = std::collections::BTreeSet::new();
+        for log in topic.partitions.iter() {
+            let (wanted, mut replicas) = bench.replicas(*log).await;
+            sequencers.insert(replicas[0]);
+            replicas.sort_unstable();
+            replicas.dedup();
+            assert_eq!((wanted as usize, replicas.len()), (count, count));
+            assert!(replicas.iter().all(|node| (1..=4).contains(node)), "{replicas:?}");
+        }
+        // Twenty logs over four nodes.
+        assert!(sequencers.len() > 2, "{sequencers:?}");
+    }
+    for wrong in [0, -2, 5] {
+        let refused = bench.topics.create(asked("wrong", wrong)).await.expect_err("refused");
+        let TopicError::ReplicationFactor(why) = refused else { panic!("{refused:?}") };
+        assert_eq!(why, Unplaceable { asked: wrong, default: 3, nodes: 4 });
+    }
+    drop(members);
+    bench.shutdown.cancel();
+}
+
+#[tokio::test]
+async fn two_log_stores_are_enough_for_a_default_of_three_and_one_is_not() {
+    let (bench, _members) = cluster(2, 3).await;
+    let topic = bench.topics.create(new("a", 1)).await.expect("created");
+    let (wanted, replicas) = bench.replicas(topic.partitions[0]).await;
+    assert_eq!((wanted, replicas.len()), (3, 2));
+    let (bench, _members) = cluster(1, 3).await;
+    let refused = bench.topics.create(new("a", 1)).await;
+    assert!(matches!(refused, Err(TopicError::ReplicationFactor(_))), "{refused:?}");
+    let single = NewTopic { replication_factor: 1, ..new("a", 1) };
+    bench.topics.create(single).await.expect("created");
+}
+
+/// The gateway's view is older than the drain.
+#[tokio::test]
+async fn a_node_that_was_just_drained_gets_no_log() {
+    let (bench, members) = cluster(3, 2).await;
+    bench
+        .meta
+        .transact(|tx| async move { nodes::set_state(&tx, NodeId(2), NodeState::ReadOnly).await })
+        .await
+        .expect("drained");
+    assert_eq!(members.last().expect("the gateway").view().candidates().count(), 3);
+    let topic = bench.topics.create(new("a", 20)).await.expect("created");
+    for log in topic.partitions.iter() {
+        let (_, mut replicas) = bench.replicas(*log).await;
+        replicas.sort_unstable();
+        assert_eq!(replicas, [1, 3]);
+    }
 }

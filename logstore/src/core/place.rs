@@ -8,11 +8,11 @@ use super::segment::Nodes;
 
 /// A node that can take segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Candidate<'a> {
+pub struct Candidate<'a> {
     /// The node.
-    pub(crate) node: NodeId,
+    pub node: NodeId,
     /// Where it stands; empty: unknown, and then it shares its rack with nobody.
-    pub(crate) rack: &'a str,
+    pub rack: &'a str,
 }
 
 /// `replicas` of `nodes` for the next segment of `log`, or all of them if there are fewer; the
@@ -22,7 +22,7 @@ pub(crate) struct Candidate<'a> {
 /// The nodes that rendezvous hashing ranks highest for this log, one a rack as long as there are
 /// racks, then a second one a rack, and so on: logs spread over all nodes, and a node that comes
 /// or goes moves those logs only that it gets or had. The order of `nodes` makes no difference.
-pub(crate) fn place(log: LogId, nodes: &[Candidate<'_>], replicas: usize) -> Option<Nodes> {
+pub fn place(log: LogId, nodes: &[Candidate<'_>], replicas: usize) -> Option<Nodes> {
     let mut ranked: Vec<(u64, Candidate<'_>)> =
         nodes.iter().map(|candidate| (rank(log, candidate.node), *candidate)).collect();
     ranked.sort_unstable_by_key(|(rank, candidate)| (Reverse(*rank), candidate.node));

@@ -1,6 +1,7 @@
 //! Does what a closing wants done: nodes for the next segment, the transaction, reading the head.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use interflow_meta::{LogId, NodeId, Offset};
@@ -114,8 +115,13 @@ impl Inner {
         let now_ms = self.clock.monotonic_ms();
         let me = self.me().node;
         let nodes = self.peers.candidates();
+        let is_leaving = self.is_leaving.load(Ordering::SeqCst);
         let usable = |node: NodeId| {
-            !without.contains(&node) && (node == me || !self.links.is_avoided(node, now_ms))
+            !without.contains(&node)
+                && match node == me {
+                    true => !is_leaving,
+                    false => !self.links.is_avoided(node, now_ms),
+                }
         };
         if factor == 1
             && let Some(node) = current.first()

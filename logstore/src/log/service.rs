@@ -97,6 +97,8 @@ pub(crate) struct Inner {
     /// Segments that the start found, of logs that weren't loaded yet.
     found: Mutex<Map<Vec<Epoch>>>,
     is_stopping: AtomicBool,
+    /// No new segment is put here.
+    pub(super) is_leaving: AtomicBool,
     tasks: TaskTracker,
     runtime: Handle,
 }
@@ -208,6 +210,7 @@ impl LogStore {
             logs: RwLock::default(),
             found: Mutex::new(found),
             is_stopping: AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
         });
@@ -264,6 +267,32 @@ impl LogStore {
     #[must_use]
     pub fn durable_lag(&self) -> u64 {
         self.inner.progress.lag()
+    }
+
+    /// Hands the logs that have other replicas over to those; resolves when that is done. Before
+    /// [`LogStore::shutdown`], so that nobody has to find out that this node is gone.
+    pub async fn hand_over(&self) {
+        let inner = &self.inner;
+        inner.is_leaving.store(true, Ordering::SeqCst);
+        let with_peers = |log: &SharedLog| {
+            let mut state = log.state.lock();
+            state.active_mut().is_some_and(|active| !active.links.is_empty())
+        };
+        let logs: Vec<_> = inner.all_logs().into_iter().filter(with_peers).collect();
+        for log in &logs {
+            log.begin_roll(inner);
+        }
+        for log in &logs {
+            loop {
+                let changed = log.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if !with_peers(log) {
+                    break;
+                }
+                changed.await;
+            }
+        }
     }
 
     /// Takes no more appends, finishes those in flight, closes the store and joins all tasks.

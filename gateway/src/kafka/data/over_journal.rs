@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::fake::{Ids, NOW, batch, flat};
 use super::{DataLimits, DataPlane, Produce, ProduceAnswer};
 use crate::records::{BatchHeader, OpenBatch};
-use crate::topics::{NewTopic, Topics, TopicsOptions};
+use crate::topics::{NewTopic, Placement, Topics, TopicsOptions};
 
 /// A version of Produce, and one of Fetch.
 const VERSION: i16 = 12;
@@ -73,7 +73,10 @@ impl Node {
         );
         let client: Arc<dyn LogClient> = Arc::new(logs.clone());
         let shutdown = CancellationToken::new();
-        let options = TopicsOptions { node, incarnation, ..TopicsOptions::default() };
+        let options = TopicsOptions {
+            placement: Placement::Fixed { node, incarnation },
+            ..TopicsOptions::default()
+        };
         let (topics, follower) =
             Topics::start(meta.clone(), client.clone(), options, shutdown.clone()).await.unwrap();
         let plane =

@@ -119,6 +119,10 @@ impl Facts {
             ("change", Some(_)) if elements.len() == 2 => {
                 counter(Some(value), "change counter")?;
             }
+            ("change", Some("node")) if elements.len() == 3 => {
+                let _: (String, String, u32) = root.unpack(key).map_err(bad())?;
+                counter(Some(value), "change counter")?;
+            }
             ("node", _) => {
                 let (_, id): (String, u32) = root.unpack(key).map_err(bad())?;
                 let node = Node::decode(value)?;

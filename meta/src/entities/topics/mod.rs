@@ -3,6 +3,7 @@
 //! Each change adds one to `("change", "topics")`, which a gateway watches to read its directory
 //! anew.
 
+mod opening;
 mod value;
 
 #[cfg(test)]
@@ -10,16 +11,17 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use interflow_proto::meta as proto;
 use uuid::Uuid;
 
 use super::codec::{bad_key, counter, decode, encode};
-use super::logs::{self, LogHead, OpenSegment, Opening, Policy};
+use super::logs::{self, Opening, Policy};
 use crate::error::{MetaError, TransactError};
-use crate::ids::{Durability, Epoch, LogId};
+use crate::ids::{Durability, NodeId};
 use crate::store::{KeyRange, key_after};
 use crate::transaction::{RangeOptions, Transaction, Watch};
+pub use opening::Placement;
+use opening::open_logs;
 pub use value::Topic;
 
 /// Partitions of a topic at most: their heads are written in one transaction.
@@ -44,6 +46,12 @@ pub enum TopicError {
     /// Empty, or above [`MAX_NAME_BYTES`]. Which characters are allowed is the protocols' matter.
     #[error("a topic's name has 1 to 249 bytes")]
     InvalidName,
+    /// A log found no nodes.
+    #[error("there are too few nodes that take new logs")]
+    TooFewNodes,
+    /// The placement chose a node that takes no new segments, or is not known: choose without it.
+    #[error("node {0} takes no new segments")]
+    NotWritable(NodeId),
     /// Above [`MAX_CONFIG_BYTES`].
     #[error("a topic's configuration of {0} bytes; 32,768 are allowed")]
     ConfigTooLarge(usize),
@@ -85,7 +93,8 @@ pub struct NewLogs {
     pub policy: Policy,
     /// How many replicas their segments are to have.
     pub replication_factor: u32,
-    /// Their first segments; base and leader epoch are 0 whatever is said here.
+    /// Their first segments; base and leader epoch are 0 whatever is said here, and nodes are those
+    /// of the placement where there is one.
     pub opening: Opening,
 }
 
@@ -101,17 +110,27 @@ fn change_key(tx: &Transaction) -> Vec<u8> {
     tx.root().pack(&("change", "topics"))
 }
 
-fn log_counter_key(tx: &Transaction) -> Vec<u8> {
-    tx.root().pack(&("counter", "log"))
-}
-
-/// Creates a topic with its logs, segment 0 of each open.
+/// Creates a topic with its logs, segment 0 of each open, all of them where [`NewLogs::opening`] says.
 ///
 /// # Errors
 /// [`TopicError::AlreadyExists`] (unless it has this very id: then it is returned),
 /// [`TopicError::InvalidPartitions`], [`TopicError::InvalidName`], [`TopicError::ConfigTooLarge`];
 /// meta's own.
 pub async fn create(tx: &Transaction, tenant: &str, new: &NewTopic) -> Result<Topic, TopicError> {
+    create_placed(tx, tenant, new, None).await
+}
+
+/// As [`create`], each log on the nodes that `placement` chooses for it. The sequencers' incarnations
+/// are those of this transaction, and all nodes are read-write in it.
+///
+/// # Errors
+/// Also [`TopicError::TooFewNodes`], [`TopicError::NotWritable`].
+pub async fn create_placed(
+    tx: &Transaction,
+    tenant: &str,
+    new: &NewTopic,
+    placement: Option<&dyn Placement>,
+) -> Result<Topic, TopicError> {
     if !(1..=MAX_PARTITIONS).contains(&new.partitions) {
         return Err(TopicError::InvalidPartitions);
     }
@@ -131,44 +150,11 @@ pub async fn create(tx: &Transaction, tenant: &str, new: &NewTopic) -> Result<To
         config: new.config.clone(),
         created_ms: new.logs.opening.opened_ms,
     };
-    open_logs(tx, tenant, &mut topic, new.partitions, &new.logs).await?;
+    open_logs(tx, tenant, &mut topic, new.partitions, &new.logs, placement).await?;
     store(tx, tenant, &topic)?;
     let name = proto::TopicName { name: topic.name.clone() };
     tx.set(id_key(tx, tenant, topic.id), encode(&name))?;
     Ok(topic)
-}
-
-/// Appends `count` new logs to `topic`.
-async fn open_logs(
-    tx: &Transaction,
-    tenant: &str,
-    topic: &mut Topic,
-    count: u32,
-    new: &NewLogs,
-) -> Result<(), TopicError> {
-    let key = log_counter_key(tx);
-    let mut next = counter(tx.get(&key).await?, "log counter")?;
-    let opening = Opening { base: 0, leader_epoch: 0, ..new.opening.clone() };
-    for _ in 0..count {
-        let partition =
-            u32::try_from(topic.logs.len()).map_err(|_| TopicError::InvalidPartitions)?;
-        let head = LogHead {
-            open: OpenSegment::new(Epoch(0), &opening),
-            trim: 0,
-            durability: new.durability,
-            policy: new.policy,
-            tenant: tenant.to_owned(),
-            topic: topic.name.clone(),
-            topic_id: topic.id,
-            partition,
-            replication_factor: new.replication_factor.max(1),
-        };
-        logs::create(tx, LogId(next), &head)?;
-        topic.logs.push(LogId(next));
-        next += 1;
-    }
-    tx.set(key, Bytes::copy_from_slice(&next.to_le_bytes()))?;
-    Ok(())
 }
 
 fn store(tx: &Transaction, tenant: &str, topic: &Topic) -> Result<(), MetaError> {
@@ -264,16 +250,19 @@ pub async fn delete(
     Ok(topic)
 }
 
-/// Grows a topic to `total` partitions. At `total` already: nothing to do.
+/// Grows a topic to `total` partitions, on the nodes that `placement` chooses, or else those of
+/// [`NewLogs::opening`]. At `total` already: nothing to do.
 ///
 /// # Errors
-/// [`TopicError::NotFound`], [`TopicError::InvalidPartitions`]; meta's own.
+/// [`TopicError::NotFound`], [`TopicError::InvalidPartitions`], [`TopicError::TooFewNodes`],
+/// [`TopicError::NotWritable`]; meta's own.
 pub async fn add_partitions(
     tx: &Transaction,
     tenant: &str,
     name: &str,
     total: u32,
     new: &NewLogs,
+    placement: Option<&dyn Placement>,
 ) -> Result<Topic, TopicError> {
     let Some(mut topic) = get(tx, tenant, name).await? else {
         return Err(TopicError::NotFound);
@@ -284,7 +273,7 @@ pub async fn add_partitions(
         .filter(|_| total <= MAX_PARTITIONS)
         .ok_or(TopicError::InvalidPartitions)?;
     if more > 0 {
-        open_logs(tx, tenant, &mut topic, more, new).await?;
+        open_logs(tx, tenant, &mut topic, more, new, placement).await?;
         store(tx, tenant, &topic)?;
     }
     Ok(topic)

@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::{EmbeddedStore, Env, Meta, NodeId};
+use crate::cluster;
+use crate::levels::Levels;
+use crate::nodes::{self, Node, NodeState};
+use crate::{EmbeddedStore, Env, Epoch, LogId, Meta, NodeId};
 
 fn meta() -> Meta {
     let env = Env::default();
@@ -113,9 +116,9 @@ async fn partitions_are_added_behind_the_old_ones() {
     let grow = |total| {
         let meta = meta.clone();
         async move {
-            meta.transact(
-                |tx| async move { add_partitions(&tx, "", "a", total, &new_logs()).await },
-            )
+            meta.transact(|tx| async move {
+                add_partitions(&tx, "", "a", total, &new_logs(), None).await
+            })
             .await
         }
     };
@@ -180,5 +183,110 @@ proptest! {
         let logs = logs.into_iter().map(LogId).collect();
         let topic = Topic { name: name.clone(), id: Uuid::from_u128(id), logs, config, created_ms };
         prop_assert_eq!(Topic::decode(&name, topic.encode()).unwrap(), topic);
+    }
+}
+
+/// Log `n` on the node `n % 3 + 1` and the one behind it.
+struct ByTurns;
+
+impl Placement for ByTurns {
+    fn place(&self, log: LogId) -> Option<Vec<NodeId>> {
+        let turn = u32::try_from(log.0 % 3).ok()?;
+        Some(vec![NodeId(turn + 1), NodeId((turn + 1) % 3 + 1)])
+    }
+}
+
+struct Nowhere;
+
+impl Placement for Nowhere {
+    fn place(&self, _: LogId) -> Option<Vec<NodeId>> {
+        None
+    }
+}
+
+async fn place_in(
+    meta: &Meta,
+    new: &NewTopic,
+    placement: &dyn Placement,
+) -> Result<Topic, TopicError> {
+    meta.transact(|tx| async move { create_placed(&tx, "", new, Some(placement)).await }).await
+}
+
+async fn with_nodes(count: u32) -> Meta {
+    let meta = meta();
+    meta.transact(|tx| async move {
+        cluster::join_or_create(&tx, Uuid::nil(), 0, Levels::SUPPORTED).await?;
+        for id in 1..=count {
+            let node = Node { state: NodeState::ReadWrite, ..Node::default() };
+            for _ in 0..id {
+                nodes::register(&tx, NodeId(id), &node).await?;
+            }
+        }
+        Ok::<_, cluster::ClusterError>(())
+    })
+    .await
+    .unwrap();
+    meta
+}
+
+#[tokio::test]
+async fn each_log_is_opened_where_it_was_placed_by_the_present_life() {
+    let meta = with_nodes(3).await;
+    let mut new = new_topic("a", 4);
+    new.logs.replication_factor = 2;
+    let topic = place_in(&meta, &new, &ByTurns).await.unwrap();
+    let grown = meta
+        .transact(
+            |tx| async move { add_partitions(&tx, "", "a", 5, &new_logs(), Some(&ByTurns)).await },
+        )
+        .await
+        .unwrap();
+    assert_eq!(grown.logs.len(), 5);
+    let tx = meta.begin();
+    for (log, (sequencer, other)) in grown.logs.iter().zip([(1, 2), (2, 3), (3, 1), (1, 2), (2, 3)])
+    {
+        let head = logs::load_head(&tx, *log).await.unwrap().unwrap();
+        assert_eq!(head.open.sequencer, NodeId(sequencer));
+        // Node n is in its n-th life.
+        assert_eq!(head.open.incarnation, u64::from(sequencer));
+        assert_eq!(head.open.replicas, [NodeId(sequencer), NodeId(other)]);
+    }
+    assert_eq!(topic.logs, grown.logs[..4]);
+}
+
+#[tokio::test]
+async fn a_node_that_takes_no_segments_is_named() {
+    let meta = with_nodes(2).await;
+    let refused = place_in(&meta, &new_topic("a", 3), &ByTurns).await;
+    assert!(matches!(refused, Err(TopicError::NotWritable(NodeId(3)))), "{refused:?}");
+    let refused = place_in(&meta, &new_topic("a", 1), &Nowhere).await;
+    assert!(matches!(refused, Err(TopicError::TooFewNodes)), "{refused:?}");
+    for state in [NodeState::ReadOnly, NodeState::Provisioning, NodeState::DataLoss] {
+        let tx = meta.begin();
+        nodes::set_state(&tx, NodeId(2), state).await.unwrap();
+        let refused = create_placed(&tx, "", &new_topic("a", 1), Some(&ByTurns)).await;
+        assert!(matches!(refused, Err(TopicError::NotWritable(NodeId(2)))), "{refused:?}");
+    }
+    assert_eq!(get(&meta.begin(), "", "a").await.unwrap(), None);
+}
+
+/// A node that is drained, or starts anew, while a log is placed on it: the placement runs again. A
+/// bump of its lease is no reason.
+#[tokio::test]
+async fn a_placement_depends_on_the_lives_of_its_nodes() {
+    for (change, is_conflict) in [(0, false), (1, true), (2, true)] {
+        let meta = with_nodes(3).await;
+        let tx = meta.begin();
+        create_placed(&tx, "", &new_topic("a", 1), Some(&ByTurns)).await.unwrap();
+        meta.transact(|tx| async move {
+            match change {
+                0 => nodes::bump_lease(&tx, NodeId(2), 2).await.map(|lease| lease.is_some()),
+                1 => nodes::set_state(&tx, NodeId(2), NodeState::ReadOnly).await,
+                _ => nodes::leave(&tx, NodeId(2), 2).await,
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!(tx.commit().await.is_err(), is_conflict, "{change}");
     }
 }
