@@ -6,7 +6,8 @@
 //!                    clients: join, sync, commit ─┘           └─► oracle: nothing goes back
 //! ```
 //!
-//! All runs on one thread with a clock of its own, so a seed repeats.
+//! All runs on one thread with a clock of its own, so a seed repeats. More of them:
+//! `INTERFLOW_TEST_GROUP_SEEDS=5000 cargo test -p interflow-gateway --lib groups::races`.
 
 mod chance;
 mod client;
@@ -29,7 +30,9 @@ fn run(seed: u64, is_blind: bool) -> Totals {
 #[test]
 fn k17_views_that_differ_lose_no_commit_and_accept_no_generation_twice() {
     let mut totals = Totals::default();
-    for seed in 0..100 {
+    let seeds =
+        std::env::var("INTERFLOW_TEST_GROUP_SEEDS").map_or(100, |seeds| seeds.parse().unwrap());
+    for seed in 0..seeds {
         let outcome = catch_unwind(AssertUnwindSafe(|| run(seed, false)));
         totals += outcome.unwrap_or_else(|_| panic!("seed {seed}"));
     }
