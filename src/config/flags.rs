@@ -170,7 +170,7 @@ macro_rules! flags {
         #[derive(Args, Clone, Debug, Default, Serialize)]
         pub(super) struct $name {
             $(
-                #[arg(long = $long, value_name = $value, help = $help)]
+                #[arg(id = $long, long = $long, value_name = $value, help = $help)]
                 #[serde(skip_serializing_if = "Option::is_none")]
                 pub(super) $field: Option<$type>,
             )*
@@ -224,7 +224,7 @@ flags!(LoggingFlags {
 #[derive(Args, Clone, Debug, Default)]
 struct AdminPortFlags {
     /// Admin HTTP, on loopback only [default: 8090]
-    #[arg(long = "admin-port", value_name = "PORT")]
+    #[arg(id = "admin-port", long = "admin-port", value_name = "PORT")]
     admin: Option<u16>,
 }
 
@@ -255,15 +255,15 @@ flags!(LogstoreFlags {
 #[derive(Args, Clone, Debug, Default)]
 struct LogstoreClientFlags {
     /// File with the token of the log stores; else INTERFLOW_LOGSTORE_TOKEN
-    #[arg(long = "logstore-token-file", value_name = "FILE")]
+    #[arg(id = "logstore-token-file", long = "logstore-token-file", value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// CAs of the log stores' certificates (PEM): speaks TLS to them
-    #[arg(long = "logstore-tls-ca", value_name = "FILE")]
+    #[arg(id = "logstore-tls-ca", long = "logstore-tls-ca", value_name = "FILE")]
     tls_ca: Option<PathBuf>,
     /// Certificate chain to show to log stores (PEM)
-    #[arg(long = "logstore-tls-cert", value_name = "FILE")]
+    #[arg(id = "logstore-tls-cert", long = "logstore-tls-cert", value_name = "FILE")]
     tls_cert: Option<PathBuf>,
     /// Its private key (PEM)
-    #[arg(long = "logstore-tls-key", value_name = "FILE")]
+    #[arg(id = "logstore-tls-key", long = "logstore-tls-key", value_name = "FILE")]
     tls_key: Option<PathBuf>,
 }

@@ -157,3 +157,19 @@ fn a_log_store_states_where_others_reach_it() {
     assert!(config(None).address(all).unwrap_err().to_string().contains("--logstore-advertise"));
     assert!(config(Some("a")).check().is_err());
 }
+
+/// The flags of all roles, as their help shows them.
+#[test]
+fn flags_are_unique_in_each_role() {
+    use clap::{Args, Command};
+    for command in [
+        Flags::augment_args(Command::new("config")),
+        StandaloneFlags::augment_args(Command::new("standalone")),
+        LogstoreRoleFlags::augment_args(Command::new("logstore")),
+        GatewayFlags::augment_args(Command::new("gateway")),
+    ] {
+        command.debug_assert();
+    }
+    let gateway = GatewayFlags::augment_args(Command::new("gateway"));
+    assert!(gateway.get_arguments().all(|flag| flag.get_long() != Some("data-dir")));
+}

@@ -63,13 +63,16 @@ class Broker:
             self.arguments = [*fdb_flags(self.folder), *arguments]
         self.start()
 
-    def start(self):
+    def command(self):
         command = [BINARY, "standalone", "--data-dir", self.data_dir, *self.arguments]
         for name in PORTS:
             command += [f"--{name}-port", str(self.ports.get(name, 0))]
+        return command
+
+    def start(self):
         self.errors = open(os.path.join(self.folder, "stderr"), "ab")
         self.process = subprocess.Popen(
-            command,
+            self.command(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self.errors,
