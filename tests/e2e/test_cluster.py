@@ -13,6 +13,7 @@ import kafka_clients
 import mqtt_clients
 from broker import BINARY, PATIENCE
 from cluster import Cluster, Gateway, LogStore, interflow, until
+from test_meta_tls import make_ca, make_certificate
 from test_standalone import any_ports
 
 
@@ -101,8 +102,13 @@ def test_clients_go_on_when_their_gateway_is_killed(cluster, unique):
     mqtt_topic = f"{topic}/temp"
     with mqtt_clients.subscribe("paho-5", other, mqtt_topic) as receive:
         produce(range(50))
+        lost = threading.Event()
+        client = mqtt_clients.paho_client("paho-5", one)
+        client.on_disconnect = lambda *_: lost.set()
         one.kill()
         try:
+            assert lost.wait(PATIENCE)
+            client.loop_stop()
             produce(range(50, 100))
             mqtt_clients.publish("paho-5", other, mqtt_topic, "still", 1)
             assert receive() == (mqtt_topic, "still")
@@ -253,3 +259,21 @@ def test_log_stores_want_their_token(unique):
             assert "token" in line, line
             without.terminate()
             assert without.wait(PATIENCE) == 0
+
+
+def test_log_stores_and_gateways_know_one_another_by_certificates(tmp_path, unique):
+    make_ca(tmp_path, "ca")
+    make_certificate(tmp_path, "ca", "node", "subjectAltName=IP:127.0.0.1")
+    files = {"ca": "ca.pem", "client_ca": "ca.pem", "cert": "node.pem", "key": "node.key"}
+    settings = {f"INTERFLOW_LOGSTORE__TLS_{name.upper()}": str(tmp_path / file) for name, file in files.items()}
+    with Cluster(stores=1, gateways=1, settings=settings) as secured:
+        topic = unique("secured")
+        gateway = secured.gateways[0]
+        kafka_clients.create_topic(gateway, topic)
+        kafka_clients.produce("confluent", gateway, topic, "key", "v")
+        assert kafka_clients.consume("confluent", gateway, topic, "key") == ["v"]
+        # One that trusts them and shows no certificate.
+        ca = ["--logstore-tls-ca", str(tmp_path / "ca.pem")]
+        command = [BINARY, "gateway", "--meta", secured.meta.address, *ca, *any_ports()]
+        with mqtt_clients._process(command) as without:
+            assert next(line for line in without.stdout if "can't be reached" in line)

@@ -242,7 +242,6 @@ impl Replica {
     }
 
     /// Whether it takes no more from the sequencer, for ever.
-    #[cfg(test)]
     pub(crate) fn is_sealed(&self) -> bool {
         self.seal == Seal::Sealed
     }

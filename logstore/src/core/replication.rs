@@ -234,6 +234,11 @@ impl<T, P: Clone> Replication<T, P> {
                 effects.extend(self.ask_for_roll(peer));
                 return effects;
             }
+            Reply::Leaving => {
+                let mut effects = self.advance(now_ms);
+                effects.extend(self.ask_for_roll(peer));
+                return effects;
+            }
             Reply::Sealed | Reply::Foreign => return self.stop(),
         }
         self.advance(now_ms)
@@ -278,6 +283,13 @@ impl<T, P: Clone> Replication<T, P> {
     /// See [`Sequencer::expire_producers`].
     pub(crate) fn expire_producers(&mut self, wall_ms: i64) {
         self.sequencer.expire_producers(wall_ms);
+    }
+
+    /// Whether something waits for a quorum that can't come about: too few peers are connected.
+    pub(crate) fn is_stuck(&self) -> bool {
+        let acks = Quorum::of(self.peers.len() + 1).acks;
+        let connected = self.peers.iter().filter(|peer| peer.is_up()).count();
+        connected + 1 < acks && self.sequencer.committed() < self.sequencer.next()
     }
 
     /// Where the newest snapshot lies.

@@ -35,6 +35,8 @@ pub(super) enum Work {
     Roll,
     /// Read where the segment ended that others have closed.
     Learn,
+    /// Close the segment with those replicas that answer: its quorum is gone.
+    Recover,
 }
 
 /// What a log on the list of those that wait for the journal waits for.
@@ -411,6 +413,9 @@ impl State {
         let Some(active) = self.active_mut() else { return };
         let wanted = active.replication.tick(inner.clock.monotonic_ms());
         active.replicate(inner, wanted, effects);
+        if active.is_to_recover(inner) {
+            effects.work = Some(Work::Recover);
+        }
         self.roll_if_drained(effects);
     }
 

@@ -90,6 +90,9 @@ impl NodeLink {
         let logs: Vec<_> = {
             let mut state = self.state.lock();
             state.is_up = is_up;
+            if is_up {
+                state.avoided_until_ms = 0;
+            }
             state.logs.iter().map(|(id, (log, peer))| (*id, log.clone(), *peer)).collect()
         };
         let Some(inner) = self.inner.upgrade() else { return };
@@ -114,7 +117,7 @@ impl LinkEvents for NodeLink {
         let Some(inner) = self.inner.upgrade() else { return };
         let found = {
             let mut state = self.state.lock();
-            if reply == Reply::Damaged {
+            if matches!(reply, Reply::Damaged | Reply::Leaving) {
                 let now_ms = inner.clock.monotonic_ms();
                 state.avoided_until_ms = now_ms.saturating_add(AVOIDED_MS);
             }

@@ -145,6 +145,7 @@ impl Active {
             head,
             links: Vec::new(),
             kept: Kept::new(&inner.kept),
+            stuck_until_ms: None,
             stage: Stage::Open,
             fill: Fill::default(),
             max_timestamp: None,
@@ -156,6 +157,7 @@ impl Active {
     /// Goes on in the segment of `head`.
     fn reopen(&mut self, head: Head) {
         self.detach();
+        self.stuck_until_ms = None;
         self.replication.reopen(head.base, head.durability, head.replicas.len());
         self.head = head;
         self.stage = Stage::Open;
@@ -242,7 +244,7 @@ pub(super) async fn roll(inner: Arc<Inner>, log: SharedLog) {
             break finish;
         }
         let is_later = matches!(effect, crate::core::closing::Effect::Later);
-        if is_later {
+        if is_later && filled.replicas.len() < 2 {
             let refusal = AppendError::Stopped("no segment could be opened".into());
             log.refuse_waiting(&inner, &refusal);
             log.changed.notify_waiters();

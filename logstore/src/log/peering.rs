@@ -11,6 +11,9 @@ use crate::core::replication::{self, Effect, Reply};
 use crate::peers::{Descriptor, SentEntry, ToReplica};
 use crate::store::SegmentId;
 
+/// A segment whose quorum is gone for so long is closed with those that are there. Milliseconds.
+const STUCK_MS: u64 = 1_000;
+
 /// Bytes that a log keeps for its peers, as part of those of all logs.
 pub(super) struct Kept {
     all: Arc<AtomicU64>,
@@ -94,6 +97,31 @@ impl Active {
             self.send(inner, wanted, effects);
             self.kept.set(self.replication.kept_bytes());
         }
+        if !self.links.is_empty() {
+            self.look_for_quorum(inner);
+        }
+    }
+
+    /// Looks whether the quorum is gone.
+    fn look_for_quorum(&mut self, inner: &Inner) {
+        if !self.replication.is_stuck() {
+            self.stuck_until_ms = None;
+        } else if self.stuck_until_ms.is_none() {
+            let until_ms = inner.clock.monotonic_ms().saturating_add(STUCK_MS);
+            self.stuck_until_ms = Some(until_ms);
+            inner.timers.arm(until_ms, self.log);
+        }
+    }
+
+    /// Whether the quorum has been gone for too long; says so once.
+    pub(super) fn is_to_recover(&mut self, inner: &Inner) -> bool {
+        let now_ms = inner.clock.monotonic_ms();
+        let is_late = self.stuck_until_ms.is_some_and(|until_ms| until_ms <= now_ms);
+        let is_own = matches!(self.stage, Stage::Open | Stage::Draining);
+        if is_late {
+            self.stuck_until_ms = None;
+        }
+        is_late && is_own && self.replication.is_stuck()
     }
 
     fn send(

@@ -126,6 +126,21 @@ impl Replicas {
         }
     }
 
+    /// Tells the sequencers whose segments are here that this node is about to stop; returns the
+    /// segments.
+    pub(super) fn say_goodbye(&self) -> Vec<SegmentId> {
+        let all: Vec<_> = self.held.lock().values().cloned().collect();
+        let mut open = Vec::new();
+        for held in all {
+            let state = held.state.lock();
+            if state.core.sequencer().is_some() && !state.core.is_sealed() {
+                state.reply(held.id, Reply::Leaving);
+                open.push(held.id);
+            }
+        }
+        open
+    }
+
     /// The replicas of a log in memory.
     pub(super) fn known(&self, log: LogId) -> Vec<SegmentId> {
         let first = SegmentId { log, epoch: Epoch(0) };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::append::Effects;
+use super::recovering;
 use super::service::Inner;
 use super::state::{SharedLog, Stage};
 use crate::AppendError;
@@ -60,6 +61,30 @@ pub(super) async fn resign(inner: &Arc<Inner>, id: SegmentId) -> Result<(), Stor
                 return Err(StoreError::Failed("the journal failed".to_owned()));
             }
         }
+    }
+}
+
+/// Closes a segment of this node's whose quorum is gone, with the replicas that answer, until it is
+/// closed.
+pub(super) async fn recover_own(inner: Arc<Inner>, log: SharedLog) {
+    let found = {
+        let mut state = log.state.lock();
+        let factor = state.ready().map(|ready| ready.factor);
+        factor.zip(state.active_mut().map(|active| active.head.epoch))
+    };
+    let Some((factor, epoch)) = found else { return };
+    tracing::warn!(log = %log.id, "too few replicas answer: closing the segment with those that do");
+    let mut pause = FIRST_LOOK;
+    loop {
+        match recovering::recover(&inner, &log, epoch, factor).await {
+            Ok(_) => return,
+            Err(error) => tracing::debug!(log = %log.id, %error, "not closed yet"),
+        }
+        tokio::select! {
+            () = inner.stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(LAST_LOOK);
     }
 }
 

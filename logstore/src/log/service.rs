@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use interflow_meta::{Epoch, LogId, Meta, NodeId};
@@ -33,6 +34,8 @@ use crate::rpc::GrpcPeers;
 use crate::store::{EntryStore, SegmentId, StoreError};
 use crate::{AppendError, Durability, LogError};
 
+/// Whether a segment was closed by its sequencer is looked at so often, at a node that stops.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Planned closes that are written to meta at a time.
 const MAX_ROLLS: usize = 64;
 
@@ -269,7 +272,8 @@ impl LogStore {
         self.inner.progress.lag()
     }
 
-    /// Hands the logs that have other replicas over to those; resolves when that is done. Before
+    /// Hands the logs that have other replicas over to those, and has others close the segments that
+    /// this node has replicas of; resolves when that is done. Before
     /// [`LogStore::shutdown`], so that nobody has to find out that this node is gone.
     pub async fn hand_over(&self) {
         let inner = &self.inner;
@@ -278,6 +282,7 @@ impl LogStore {
             let mut state = log.state.lock();
             state.active_mut().is_some_and(|active| !active.links.is_empty())
         };
+        let replicas = inner.replicas.say_goodbye();
         let logs: Vec<_> = inner.all_logs().into_iter().filter(with_peers).collect();
         for log in &logs {
             log.begin_roll(inner);
@@ -291,6 +296,14 @@ impl LogStore {
                     break;
                 }
                 changed.await;
+            }
+        }
+        // Their sequencers close them; nobody tells this node.
+        for id in replicas {
+            while let Ok(Some(head)) = inner.registry.head(id.log).await
+                && head.epoch == id.epoch
+            {
+                tokio::time::sleep(LOOK_AGAIN).await;
             }
         }
     }
@@ -412,6 +425,7 @@ impl Inner {
             Work::Load => self.tasks.spawn_on(load::load(inner, log), &self.runtime),
             Work::Open => self.tasks.spawn_on(open::open(inner, log), &self.runtime),
             Work::Roll => self.tasks.spawn_on(open::roll(inner, log), &self.runtime),
+            Work::Recover => self.tasks.spawn_on(resign::recover_own(inner, log), &self.runtime),
             Work::Learn => self.tasks.spawn_on(resign::learn(inner, log), &self.runtime),
         };
     }

@@ -56,16 +56,38 @@ fn goes_on(fetched: &Fetched, fetch: &Fetch) -> bool {
     !fetched.entries.is_empty() || fetch.from >= fetch.until
 }
 
-/// The newest snapshot of a closed segment, if it has one, and the headers behind it.
+/// The newest snapshot of a closed segment, if it has one, and the headers behind it, from a node
+/// that has all of it.
 ///
 /// # Errors
-/// No replica can be read.
+/// No such replica can be read.
 pub(super) async fn since_snapshot(
     inner: &Inner,
     id: SegmentId,
     closed: &Closed,
 ) -> Result<Vec<(EntryHeader, bytes::Bytes)>, StoreError> {
-    let is_here = inner.has_all(id, closed);
+    if inner.has_all(id, closed) {
+        return since_snapshot_at(inner, None, id, closed).await;
+    }
+    let mut failure = StoreError::Damaged(closed.base..closed.end);
+    for node in inner.others(closed) {
+        match since_snapshot_at(inner, Some(node), id, closed).await {
+            // One that lacks the end knows producers that have gone on since.
+            Ok(all) if all.iter().any(|(header, _)| end(header) >= closed.end) => return Ok(all),
+            Ok(_) => {}
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// The same at one node; `None` is this one.
+async fn since_snapshot_at(
+    inner: &Inner,
+    node: Option<NodeId>,
+    id: SegmentId,
+    closed: &Closed,
+) -> Result<Vec<(EntryHeader, bytes::Bytes)>, StoreError> {
     let mut all: Vec<(EntryHeader, bytes::Bytes)> = Vec::new();
     let mut fetch = Fetch {
         id,
@@ -76,9 +98,12 @@ pub(super) async fn since_snapshot(
         what: What::SinceSnapshot,
     };
     loop {
-        let page = match is_here {
-            true => pulling::fetch(inner, fetch).await?,
-            false => ask(inner, closed, fetch).await?,
+        let page = match node {
+            None => pulling::fetch(inner, fetch).await?,
+            Some(node) => {
+                let fetched = inner.peers.fetch(node, fetch).await;
+                fetched.map_err(|error| StoreError::Io(error.to_string()))?
+            }
         };
         let last = page.entries.last().map(|(header, _)| end(header));
         let is_all = page.is_all;

@@ -110,6 +110,8 @@ pub(super) struct Active {
     /// The ways to its peers, the first to peer 1.
     pub(super) links: Vec<Arc<NodeLink>>,
     pub(super) kept: Kept,
+    /// Since when something waits for a quorum that can't come about, and when that is too long.
+    pub(super) stuck_until_ms: Option<u64>,
     pub(super) stage: Stage,
     pub(super) fill: Fill,
     pub(super) max_timestamp: Option<i64>,

@@ -28,6 +28,8 @@ pub(crate) enum Reply {
     Foreign,
     /// What it had is damaged.
     Damaged,
+    /// It is about to stop, and goes on until the segment is closed.
+    Leaving,
     /// A new connection to it: nothing is in flight.
     Attached,
     /// The connection is gone.
@@ -189,6 +191,10 @@ impl Peer {
         if self.link == Link::Up {
             self.link = Link::Down;
         }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.link == Link::Up
     }
 
     pub(super) fn drop_out(&mut self) {

@@ -139,6 +139,7 @@ pub(super) fn answer_message(id: SegmentId, reply: Reply) -> Option<proto::Repli
         Reply::Sealed => refused(proto::Refusal::Sealed),
         Reply::Foreign => refused(proto::Refusal::Foreign),
         Reply::Damaged => refused(proto::Refusal::Damaged),
+        Reply::Leaving => refused(proto::Refusal::Leaving),
         // Of the connection, not on it.
         Reply::Attached | Reply::Detached => return None,
     };
@@ -158,6 +159,7 @@ pub(super) fn answer(message: proto::ReplicateAnswer) -> Option<(SegmentId, Repl
             proto::Refusal::Sealed => Reply::Sealed,
             proto::Refusal::Foreign => Reply::Foreign,
             proto::Refusal::Damaged => Reply::Damaged,
+            proto::Refusal::Leaving => Reply::Leaving,
         },
     };
     Some((id, reply))
@@ -309,12 +311,13 @@ mod tests {
         }
 
         #[test]
-        fn answers_come_back_as_they_were(id in id(), a: u64, b: u64, which in 0..5) {
+        fn answers_come_back_as_they_were(id in id(), a: u64, b: u64, which in 0..6) {
             let reply = match which {
                 0 => Reply::Stored { local_end: a, durable_end: b },
                 1 => Reply::Gap { local_end: a },
                 2 => Reply::Sealed,
                 3 => Reply::Foreign,
+                4 => Reply::Leaving,
                 _ => Reply::Damaged,
             };
             let message = answer_message(id, reply).unwrap();
