@@ -62,15 +62,14 @@ helm.sh/chart: {{ (index . 0).Chart.Name }}-{{ (index . 0).Chart.Version }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
-{{/* A container's command: its own copy of the cluster file, for FoundationDB's client writes it; the role is given
-     by what follows. */}}
+{{/* How a container begins: with its own copy of the cluster file, for FoundationDB's client writes it. */}}
 {{- define "interflow.seed" -}}
-{{- if .Values.metadata.clusterFile.configMap }}
+{{- if .Values.metadata.clusterFile.configMap -}}
 cp /etc/interflow/metadata/fdb.cluster /run/interflow/fdb.cluster
 {{- end }}
 {{- end }}
 
-{{/* What the containers of all roles have: pull, security, environment. */}}
+{{/* What the containers of all roles have. */}}
 {{- define "interflow.container" -}}
 image: {{ include "interflow.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
@@ -144,16 +143,10 @@ securityContext:
 - name: logstore-token
   secret:
     secretName: {{ .Values.logstore.token.existingSecret | default (printf "%s-logstore-token" (include "interflow.name" .)) }}
-    items: [{key: {{ .Values.logstore.token.existingSecret | ternary .Values.logstore.token.key "token" }}, path: token}]
+    items: [{key: {{ .Values.logstore.token.key }}, path: token}]
 {{- with .Values.logstore.tls.existingSecret }}
 - name: logstore-tls
   secret: {secretName: {{ . }}}
-{{- end }}
-{{- if .Values.metrics.enabled }}
-- name: metrics
-  configMap: {name: {{ include "interflow.name" . }}-metrics}
-- name: metrics-tmp
-  emptyDir: {}
 {{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
@@ -214,4 +207,22 @@ imagePullSecrets:
   volumeMounts:
     - {name: metrics, mountPath: /etc/nginx/conf.d, readOnly: true}
     - {name: metrics-tmp, mountPath: /tmp}
+{{- end }}
+
+{{/* How a Service for clients is reached. */}}
+{{- define "interflow.outside" -}}
+type: {{ .Values.gateway.service.type }}
+{{- with .Values.gateway.service.externalTrafficPolicy }}
+externalTrafficPolicy: {{ . }}
+{{- end }}
+{{- with .Values.gateway.service.loadBalancerSourceRanges }}
+loadBalancerSourceRanges: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "interflow.metricsVolumes" -}}
+- name: metrics
+  configMap: {name: {{ include "interflow.name" . }}-metrics}
+- name: metrics-tmp
+  emptyDir: {}
 {{- end }}
