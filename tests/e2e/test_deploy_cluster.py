@@ -134,12 +134,14 @@ def brokers(bootstrap):
 
 def test_dev_cluster_runs_as_its_file_says(tmp_path):
     """Every container has an address of loopback; the gateways share the host's, at the ports that are published."""
-    host = "127.77.0.9"
+    # Of this process, as long as others run their own.
+    net = f"127.{100 + os.getpid() % 100}.{os.getpid() // 100 % 256}"
+    host = f"{net}.9"
     services = compose("compose.dev.yaml", ADVERTISE=host)["services"]
     for secret in ("logstore-token", "meta-token"):
         (tmp_path / secret).write_text(f"{secret}-0123456789abcdef\n")
-    names = {"/run/secrets": str(tmp_path), "remote:meta:": "remote:127.77.0.4:"}
-    names |= {f"logstore{number}:": f"127.77.0.{number}:" for number in (1, 2, 3)}
+    names = {"/run/secrets": str(tmp_path), "remote:meta:": f"remote:{net}.4:"}
+    names |= {f"logstore{number}:": f"{net}.{number}:" for number in (1, 2, 3)}
     running, containers = {}, []
 
     def start(name, address, *more):
@@ -150,16 +152,16 @@ def test_dev_cluster_runs_as_its_file_says(tmp_path):
         containers.append(running[name])
 
     try:
-        start("meta", "127.77.0.4")
+        start("meta", f"{net}.4")
         running["meta"].ready()
         kind, *healthcheck = services["meta"]["healthcheck"]["test"]
         assert kind == "CMD"
-        healthcheck[-1] = healthcheck[-1].replace("127.0.0.1", "127.77.0.4")
+        healthcheck[-1] = healthcheck[-1].replace("127.0.0.1", f"{net}.4")
         assert subprocess.run(healthcheck, timeout=PATIENCE).returncode == 0
         healthcheck[-1] = healthcheck[-1].replace("7070", "7069")
         assert subprocess.run(healthcheck, timeout=PATIENCE, stderr=subprocess.DEVNULL).returncode != 0
         for number in (1, 2, 3):
-            start(f"logstore{number}", f"127.77.0.{number}", "--admin-port", "0")
+            start(f"logstore{number}", f"{net}.{number}", "--admin-port", "0")
         for number in (1, 2, 3):
             assert running[f"logstore{number}"].ready().probe("/readyz") == 0
         for name in ("gateway1", "gateway2"):
