@@ -164,7 +164,7 @@ def test_pods_start_what_the_binary_takes(values, tmp_path):
         elif kind == "Deployment":
             service = documents["Service", f"{name}s"]
             assert service["spec"]["clusterIP"] == "None" and service["spec"]["publishNotReadyAddresses"]
-            advertised = {"least": f"10-1-2-3.{name}s.{domain}", "most": POD["NODE_IP"], "development": "kafka.example.com"}
+            advertised = {"least": f"10-1-2-3.{name}s.{domain}", "most": POD["NODE_IP"], "address": POD["POD_IP"], "development": "kafka.example.com"}
             assert found["advertise"][0] == advertised[values]
             assert not ipaddress.ip_address(found["listen"][0][0]).is_loopback
             assert found["allow_anonymous"][0] is development

@@ -39,8 +39,8 @@ helm.sh/chart: {{ (index . 0).Chart.Name }}-{{ (index . 0).Chart.Version }}
 {{- if not (or $values.gateway.allowAnonymous $values.users.existingSecret) }}
 {{- fail "users.existingSecret: say who may connect, or gateway.allowAnonymous=true to let anybody do anything" }}
 {{- end }}
-{{- if not (has $values.gateway.advertise.mode (list "pod" "node" "host")) }}
-{{- fail "gateway.advertise.mode: pod, node or host" }}
+{{- if not (has $values.gateway.advertise.mode (list "pod" "ip" "node" "host")) }}
+{{- fail "gateway.advertise.mode: pod, ip, node or host" }}
 {{- end }}
 {{- if eq $values.gateway.advertise.mode "host" }}
 {{- if not $values.gateway.advertise.host }}
