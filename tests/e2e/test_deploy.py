@@ -2,20 +2,16 @@
 engine; with one, its own check of the compose file runs too."""
 
 import ipaddress
-import json
-import os
 import pathlib
 import re
 import shlex
 import subprocess
 
 import pytest
-import yaml
 
-from broker import PATIENCE, interflow
+from deployed import DEPLOY, ECHO, check_variables, compose, dockerfile, run_script, settings, undollared
 
-DEPLOY = pathlib.Path(__file__).parents[2] / "deploy"
-COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+COMPOSE = compose("compose.yaml")
 SERVICES = COMPOSE["services"]
 # What the image foundationdb/foundationdb:7.3 reads (its Dockerfile and fdb.bash), and its port.
 FDB_VARIABLES = {
@@ -34,54 +30,11 @@ def has_compose():
 
 
 @pytest.mark.skipif(not has_compose(), reason="docker compose is not here")
-def test_compose_takes_the_file():
-    command = ["docker", "compose", "-f", str(DEPLOY / "compose.yaml"), "config", "--quiet"]
+@pytest.mark.parametrize("file", ["compose.yaml", "compose.cluster.yaml", "compose.dev.yaml"])
+def test_compose_takes_the_file(file):
+    command = ["docker", "compose", "-f", str(DEPLOY / file), "config", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-def dockerfile():
-    """The last stage's variables and command."""
-    variables, command = {}, None
-    for line in (DEPLOY / "Dockerfile").read_text().splitlines():
-        if line.startswith("FROM "):
-            variables, command = {}, None
-        elif line.startswith("ENV "):
-            name, value = line.removeprefix("ENV ").split("=", 1)
-            variables[name] = value
-        elif line.startswith("CMD "):
-            command = json.loads(line.removeprefix("CMD "))
-    return variables, command
-
-
-def settings(command, variables):
-    """Every setting as `interflow standalone` would have it: name → (value, source)."""
-    assert command[:2] == ["interflow", "standalone"], command
-    known = interflow("standalone", "--help").stdout
-    for flag in command[2:]:
-        assert not flag.startswith("--") or re.search(rf"^ +{flag}\b", known, re.M), f"there is no flag {flag}"
-    rows = interflow("config", *command[2:], env=variables).stdout.splitlines()
-    return {name: (json.loads(value), source) for name, value, source in (re.split(r" {2,}", row, maxsplit=2) for row in rows[1:])}
-
-
-def check_variables(found, variables):
-    """Each variable is a setting's."""
-    sources = {source for _, source in found.values()}
-    for name in variables:
-        assert not name.startswith("INTERFLOW_") or f"variable {name}" in sources, f"{name} sets nothing"
-
-
-def run_script(tmp_path, script, variables, **stubs):
-    """Runs a container's script with these programs in the place of the real ones."""
-    for name, text in stubs.items():
-        stub = tmp_path / name
-        stub.write_text(f"#!/bin/bash\n{text}\n")
-        stub.chmod(0o755)
-    env = {**os.environ, **variables, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    # What compose makes of it: a doubled dollar sign is one, and a single one would be its own.
-    assert "$" not in script.replace("$$", "")
-    script = script.replace("$$", "$").replace("/var/lib/interflow", str(tmp_path))
-    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=PATIENCE, env=env)
 
 
 def test_image_starts_what_the_binary_takes():
@@ -107,9 +60,10 @@ def test_compose_starts_interflow_on_the_cluster(tmp_path):
     service = SERVICES["interflow"]
     shell, option, script = service["command"]
     assert (shell, option) == ("sh", "-c")
+    script = undollared(script)
     file = tmp_path / "fdb.cluster"
     for _ in range(2):
-        done = run_script(tmp_path, script, service["environment"], interflow='printf "%s\\n" interflow "$@"')
+        done = run_script(tmp_path, script, service["environment"], interflow=ECHO)
         assert done.returncode == 0, done.stderr
         assert file.read_text() == COMPOSE["x-cluster"] + "\n"
     # What FoundationDB's client has written since stays.
@@ -166,7 +120,7 @@ def test_compose_makes_a_database_once(tmp_path):
     """
     variables = {**service["environment"], "FDB_CLUSTER_FILE": str(tmp_path / "fdb.cluster")}
     assert service["environment"].keys() <= FDB_VARIABLES
-    done = run_script(tmp_path, script, variables, fdbcli=fdbcli)
+    done = run_script(tmp_path, undollared(script), variables, fdbcli=fdbcli)
     assert done.returncode == 0, done.stderr
     calls = (tmp_path / "fdb.cluster.calls").read_text().splitlines()
     status, configure = "--timeout 10 --exec status minimal", "--timeout 30 --exec configure new double ssd"
