@@ -285,6 +285,11 @@ impl<T, P: Clone> Replication<T, P> {
         self.stage == Stage::Open
     }
 
+    /// Whether it has stopped, since others close the segment.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stage == Stage::Stopped
+    }
+
     /// Where the newest snapshot lies.
     pub(crate) fn last_snapshot(&self) -> Option<Offset> {
         self.last_snapshot
@@ -389,7 +394,8 @@ impl<T, P: Clone> Replication<T, P> {
 
     fn ask_for_roll(&mut self, peer: usize) -> Option<Effect<P>> {
         let state = self.peers.get_mut(peer.checked_sub(1)?)?;
-        (self.stage == Stage::Open && state.ask_for_roll()).then_some(Effect::WantsRoll { peer })
+        // Asked or not, its time is not to be looked at again: a timer in the past has no end.
+        (state.ask_for_roll() && self.stage == Stage::Open).then_some(Effect::WantsRoll { peer })
     }
 
     /// Forgets what no peer is going to be sent. Past the bound, those that lack committed
