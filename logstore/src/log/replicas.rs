@@ -10,8 +10,9 @@
 //! A segment that is met for the first time, by a store, is looked up in meta: only its sequencer
 //! may add to it. What comes meanwhile is left to be sent again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use interflow_meta::{Epoch, LogId, NodeId, Offset};
 use parking_lot::Mutex;
@@ -28,9 +29,14 @@ use crate::core::segment::{Entry as CoreEntry, Life};
 use crate::peers::{Replies, Sealed, SentEntry, ToReplica};
 use crate::store::{Entry, EntryKind, Position, SegmentId, StoreError};
 
+/// A seal that the disk had no room for is tried again after so long.
+const SEAL_AGAIN: Duration = Duration::from_millis(500);
+
 /// The replicas of this node.
 pub(super) struct Replicas {
     held: Mutex<BTreeMap<SegmentId, Arc<Held>>>,
+    /// Segments that somebody has wanted sealed here.
+    asked: Mutex<BTreeSet<SegmentId>>,
     pub(super) seals: Seals,
 }
 
@@ -62,7 +68,7 @@ struct After {
 
 impl Replicas {
     pub(super) fn new(seals: Seals) -> Self {
-        Self { held: Mutex::default(), seals }
+        Self { held: Mutex::default(), asked: Mutex::default(), seals }
     }
 
     /// The replica of a segment that begins at `base`: one that is known, or what a start found.
@@ -95,8 +101,13 @@ impl Replicas {
         }
         // Where nobody knows what was sealed, everything that was here is taken for it.
         found.is_sealed = self.seals.has(id) || self.seals.is_lost() && on_disk.is_some();
-        Ok(self
-            .insert(Held::new(id, Replica::restart(base, None, false, &found, Rules::default()))))
+        Ok(self.insert(Held::new(id, Replica::restart(base, None, false, &found, inner.rules))))
+    }
+
+    /// Whether the segment is sealed here, or going to be: nobody may begin as its sequencer, for
+    /// its end here may have been told.
+    pub(super) fn is_to_be_sealed(&self, id: SegmentId) -> bool {
+        self.asked.lock().contains(&id) || self.seals.has(id)
     }
 
     fn insert(&self, held: Held) -> Arc<Held> {
@@ -111,15 +122,18 @@ impl Replicas {
         base: Offset,
         end: Offset,
         last_snapshot: Option<Offset>,
+        rules: Rules,
     ) {
         let found = Found { end, last_snapshot, is_sealed: self.seals.has(id), is_damaged: false };
-        self.insert(Held::new(id, Replica::restart(base, None, false, &found, Rules::default())));
+        self.insert(Held::new(id, Replica::restart(base, None, false, &found, rules)));
     }
 
     /// Forgets replicas in memory: their segments are closed.
     pub(super) fn forget(&self, ids: &[SegmentId]) {
         let mut all = self.held.lock();
+        let mut asked = self.asked.lock();
         for id in ids {
+            asked.remove(id);
             if all.get(id).is_some_and(|held| held.state.lock().is_idle()) {
                 all.remove(id);
             }
@@ -153,8 +167,16 @@ pub(super) async fn receive(
     match message {
         ToReplica::Committed { id, committed } => {
             let held = inner.replicas.held.lock().get(id).cloned();
-            if let Some(held) = held {
-                held.handle(inner, Event::Committed { from, committed: *committed }, None)?;
+            let is_sealed = match held {
+                Some(held) => {
+                    held.handle(inner, Event::Committed { from, committed: *committed }, None)?;
+                    held.state.lock().core.is_sealed()
+                }
+                None => inner.replicas.seals.has(*id),
+            };
+            // It may have nothing to store, and would never know.
+            if is_sealed {
+                replies.reply(*id, Reply::Sealed);
             }
             Ok(())
         }
@@ -190,6 +212,8 @@ pub(super) async fn seal(
     base: Offset,
     by: NodeId,
 ) -> Result<Sealed, StoreError> {
+    // First: a sequencer that begins meanwhile sees it, and one that has begun resigns.
+    inner.replicas.asked.lock().insert(id);
     super::resign::resign(inner, id).await?;
     let held = inner.replicas.held(inner, id, base).await?;
     let (answer, answered) = oneshot::channel();
@@ -197,6 +221,7 @@ pub(super) async fn seal(
     held.handle(inner, Event::Seal { by }, None)?;
     let failed = || StoreError::Failed("the journal failed".to_owned());
     let (end, counts) = tokio::select! {
+        biased;
         answered = answered => answered.map_err(|_| failed())?,
         () = inner.progress.failed_for_good() => return Err(failed()),
     };
@@ -276,6 +301,7 @@ impl Copying {
                 }
             }
             tokio::select! {
+                biased;
                 () = changed => {}
                 () = self.inner.progress.failed_for_good() => {
                     return Err(StoreError::Failed("the journal failed".to_owned()));
@@ -446,14 +472,25 @@ impl Held {
     }
 
     async fn persist_seal(self: Arc<Self>, inner: &Arc<Inner>) {
-        match inner.replicas.seals.seal(inner, self.id).await {
-            Ok(()) => {
-                // Nothing that it does then can fail.
-                let _ = self.handle(inner, Event::SealPersisted, None);
+        loop {
+            match inner.replicas.seals.seal(inner, self.id).await {
+                Ok(()) => {
+                    // Nothing that it does then can fail.
+                    let _ = self.handle(inner, Event::SealPersisted, None);
+                    // It may have nothing to store, and would not hear of it otherwise.
+                    self.state.lock().reply(self.id, Reply::Sealed);
+                    return;
+                }
+                Err(error) => {
+                    let (log, epoch) = (self.id.log, self.id.epoch);
+                    tracing::warn!(%log, %epoch, %error, "not sealed");
+                }
             }
-            Err(error) => {
-                tracing::warn!(log = %self.id.log, epoch = %self.id.epoch, %error, "not sealed");
+            // Without it the replica would neither take nor answer anything, for ever.
+            if inner.progress.failure().is_some() {
+                return;
             }
+            tokio::time::sleep(SEAL_AGAIN).await;
         }
     }
 }

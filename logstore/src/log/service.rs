@@ -25,6 +25,7 @@ use super::waiting::Budget;
 use super::{load, open, resign, retain};
 use crate::clock::Clock;
 use crate::core::producers::ProducerLimits;
+use crate::core::rules::Rules;
 use crate::core::segment::Life;
 use crate::peers::{Alone, Peers};
 use crate::store::{EntryStore, SegmentId, StoreError};
@@ -53,6 +54,8 @@ pub(super) struct Parts {
     pub(super) identity: Identity,
     pub(super) peers: Arc<dyn Peers>,
     pub(super) seals: Seals,
+    /// All of them, but in tests.
+    pub(super) rules: Rules,
 }
 
 /// Whether the service takes appends.
@@ -81,6 +84,7 @@ pub(crate) struct Inner {
     pub(super) links: Links,
     pub(super) timers: Timers,
     pub(super) replicas: Replicas,
+    pub(super) rules: Rules,
     /// Bytes of entries that logs keep for their peers.
     pub(super) kept: Arc<AtomicU64>,
     identity: Identity,
@@ -123,6 +127,7 @@ impl LogStore {
             identity,
             peers: Arc::new(Alone(identity.node)),
             seals: Seals::default(),
+            rules: Rules::default(),
         });
         service.start_retention();
         service
@@ -152,6 +157,7 @@ impl LogStore {
             identity,
             peers,
             seals,
+            rules: Rules::default(),
         });
         service.start_timers();
         service.start_retention();
@@ -179,6 +185,7 @@ impl LogStore {
             links: Links::default(),
             timers: Timers::default(),
             replicas: Replicas::new(parts.seals),
+            rules: parts.rules,
             kept: Arc::default(),
             identity: parts.identity,
             logs: RwLock::default(),
@@ -323,7 +330,9 @@ impl Inner {
     }
 
     pub(super) fn all_logs(&self) -> Vec<SharedLog> {
-        self.logs.read().values().cloned().collect()
+        let mut logs: Vec<SharedLog> = self.logs.read().values().cloned().collect();
+        logs.sort_unstable_by_key(|log| log.id);
+        logs
     }
 
     /// The logs in memory and those that the start found on the disk.
