@@ -389,7 +389,17 @@ impl<T, P: Clone> Replication<T, P> {
             self.timer_at_ms = Some(at_ms);
             effects.push(Effect::Timer { at_ms });
         }
+        if self.has_lost_its_quorum() && !self.sequencer.is_drained() {
+            // What isn't committed never will be here. The end can only be found by a seal.
+            effects.extend(self.stop());
+        }
         effects
+    }
+
+    /// Whether so many peers were left behind that nothing more can be committed.
+    fn has_lost_its_quorum(&self) -> bool {
+        let left = self.peers.iter().filter(|peer| peer.lacks().is_some()).count();
+        left + 1 < Quorum::of(self.peers.len() + 1).acks
     }
 
     fn ask_for_roll(&mut self, peer: usize) -> Option<Effect<P>> {

@@ -299,3 +299,19 @@ async fn a_sequencer_whose_closer_is_gone_closes_by_itself() {
     let again = cluster.append(next, keyed(log, 7, 0, "a")).await.expect("kept");
     assert_eq!((again.base_offset, again.duplicate), (0, answer.is_ok()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_that_has_lost_its_quorum_is_closed_by_its_sequencer() {
+    let cluster = Cluster::new(3).await;
+    let log = cluster.create(1, &[1, 2]);
+    acked(cluster.append(1, keyed(log, 7, 0, "a")).await);
+    cluster.at(2).store.refuse(Some(StoreError::DiskFull));
+    let answer = timeout(Duration::from_secs(10), cluster.append(1, keyed(log, 7, 1, "b"))).await;
+    let answer = answer.expect("it is answered");
+    let record = cluster.chains.record(log);
+    assert_eq!(record.head.epoch, Epoch(1), "{answer:?}");
+    assert!(!record.head.replicas.contains(&node(2)));
+    let next = cluster.sequencer(log).0;
+    let again = cluster.append(next, keyed(log, 7, 1, "b")).await.expect("kept");
+    assert_eq!(again.base_offset, 1);
+}
