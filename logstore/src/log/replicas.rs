@@ -29,6 +29,8 @@ use crate::core::segment::{Entry as CoreEntry, Life};
 use crate::peers::{Replies, Sealed, SentEntry, ToReplica};
 use crate::store::{Entry, EntryKind, Position, SegmentId, StoreError};
 
+/// Meta, if it doesn't answer, is asked again for a sequencer after so long.
+const LEARN_AGAIN: Duration = Duration::from_millis(100);
 /// A seal that the disk had no room for is tried again after so long.
 const SEAL_AGAIN: Duration = Duration::from_millis(500);
 
@@ -351,12 +353,21 @@ impl Held {
     }
 
     async fn learn(self: Arc<Self>, inner: &Arc<Inner>, from: Life, tells_received: bool) {
-        let head = inner.registry.head(self.id.log).await;
+        // Whoever sent may have nothing else to send before this is answered.
+        let head = loop {
+            match inner.registry.head(self.id.log).await {
+                Ok(head) => break head,
+                Err(error) => {
+                    tracing::debug!(log = %self.id.log, %error, "a sequencer can't be looked up");
+                    tokio::time::sleep(LEARN_AGAIN).await;
+                }
+            }
+        };
         let reply = {
             let mut state = self.state.lock();
             state.is_learning = false;
             let reply = match head {
-                Ok(Some(head)) if head.epoch == self.id.epoch => {
+                Some(head) if head.epoch == self.id.epoch => {
                     if head.sequencer == from && head.replicas.contains(&inner.me().node) {
                         state.core.learn(head.sequencer, tells_received);
                         // It sends again what was left, and whatever it has sent since.
@@ -365,13 +376,8 @@ impl Held {
                         Some(Reply::Foreign)
                     }
                 }
-                Ok(Some(head)) if head.epoch > self.id.epoch => Some(Reply::Sealed),
-                Ok(_) => Some(Reply::Foreign),
-                // Its next message asks again.
-                Err(error) => {
-                    tracing::debug!(log = %self.id.log, %error, "a sequencer can't be looked up");
-                    None
-                }
+                Some(head) if head.epoch > self.id.epoch => Some(Reply::Sealed),
+                _ => Some(Reply::Foreign),
             };
             reply.zip(state.replies.clone())
         };

@@ -315,3 +315,18 @@ async fn a_segment_that_has_lost_its_quorum_is_closed_by_its_sequencer() {
     let again = cluster.append(next, keyed(log, 7, 1, "b")).await.expect("kept");
     assert_eq!(again.base_offset, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_comes_back_without_meta_goes_on_when_meta_is_there() {
+    let mut cluster = Cluster::new(2).await;
+    let log = cluster.create(1, &[1, 2]);
+    acked(cluster.append(1, keyed(log, 7, 0, "a")).await);
+    let disk = cluster.kill(2, 0);
+    let ticket = cluster.at(1).logs.append(keyed(log, 7, 1, "b"));
+    cluster.chains.set_down(true);
+    cluster.revive(2, disk).await;
+    sleep(Duration::from_secs(1)).await;
+    cluster.chains.set_down(false);
+    let answer = timeout(Duration::from_secs(2), ticket).await;
+    assert_eq!(acked(answer.expect("it is answered")), 1);
+}
