@@ -371,7 +371,10 @@ impl Held {
                     if head.sequencer == from && head.replicas.contains(&inner.me().node) {
                         state.core.learn(head.sequencer, tells_received);
                         // It sends again what was left, and whatever it has sent since.
-                        Some(Reply::Gap { local_end: state.core.local_end() })
+                        for effect in state.core.greeting() {
+                            state.tell_sequencer(self.id, effect);
+                        }
+                        None
                     } else {
                         Some(Reply::Foreign)
                     }
@@ -444,18 +447,9 @@ impl Held {
                     self.run(inner, state, journaled, None, after)?;
                 }
                 Effect::PersistSeal => after.persist_seal = true,
-                Effect::Stored { local_end, durable_end } => {
-                    state.reply(self.id, Reply::Stored { local_end, durable_end });
+                Effect::Stored { .. } | Effect::Gap { .. } | Effect::Refused(_) => {
+                    state.tell_sequencer(self.id, effect);
                 }
-                Effect::Gap { local_end } => state.reply(self.id, Reply::Gap { local_end }),
-                Effect::Refused(refusal) => state.reply(
-                    self.id,
-                    match refusal {
-                        Refusal::Sealed => Reply::Sealed,
-                        Refusal::Foreign => Reply::Foreign,
-                        Refusal::Damaged => Reply::Damaged,
-                    },
-                ),
                 Effect::Sealed { to, end, counts } => {
                     for (_, answer) in state.askers.extract_if(.., |(by, _)| *by == to) {
                         // Who asked may have gone.
@@ -502,6 +496,22 @@ impl Held {
 }
 
 impl State {
+    fn tell_sequencer(&self, id: SegmentId, effect: Effect) {
+        let reply = match effect {
+            Effect::Stored { local_end, durable_end } => Reply::Stored { local_end, durable_end },
+            Effect::Gap { local_end } => Reply::Gap { local_end },
+            Effect::Refused(Refusal::Sealed) => Reply::Sealed,
+            Effect::Refused(Refusal::Foreign) => Reply::Foreign,
+            Effect::Refused(Refusal::Damaged) => Reply::Damaged,
+            // Not for it.
+            Effect::Journal(_)
+            | Effect::PersistSeal
+            | Effect::Sealed { .. }
+            | Effect::Repaired { .. } => return,
+        };
+        self.reply(id, reply);
+    }
+
     fn reply(&self, id: SegmentId, reply: Reply) {
         if let Some(replies) = &self.replies {
             replies.reply(id, reply);

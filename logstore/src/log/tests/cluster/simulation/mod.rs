@@ -161,6 +161,7 @@ async fn run(seed: u64, rules: Rules) -> Result<Report, String> {
                 break;
             }
             if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                world.describe();
                 return Err(format!("{} producers don't get through", tasks.len()));
             }
             sleep(Duration::from_millis(50)).await;

@@ -220,6 +220,21 @@ impl World {
         self.is_healed.store(true, Ordering::SeqCst);
     }
 
+    /// Notes how each log stands at its sequencer: for a trace that ends without progress.
+    pub(super) fn describe(&self) {
+        for log in self.chains.logs() {
+            let head = self.chains.record(log).head;
+            let Some((logs, _)) = self.reach(head.sequencer.node) else { continue };
+            let shared = logs.inner.log(log);
+            let mut state = shared.state.lock();
+            self.note(format_args!("log {log}: {head:?}"));
+            if let Some(active) = state.active_mut() {
+                let (stage, id) = (active.stage, active.id());
+                self.note(format_args!("{stage:?} {id:?} {:?}", active.replication));
+            }
+        }
+    }
+
     /// The log's sequencer, as meta names it.
     pub(super) fn sequencer(&self, log: LogId) -> NodeId {
         self.chains.record(log).head.sequencer.node
