@@ -210,6 +210,20 @@ impl Replica {
         self.tells_received |= tells_received;
     }
 
+    /// What the sequencer is told once it is known: what is here, of which it may not have heard
+    /// before a crash, and where to go on.
+    pub(crate) fn greeting(&self) -> SmallVec<[Effect; 2]> {
+        if self.is_damaged {
+            return smallvec![Effect::Refused(Refusal::Damaged)];
+        }
+        if self.seal == Seal::Sealed {
+            return smallvec![Effect::Refused(Refusal::Sealed)];
+        }
+        let mut effects = self.stored();
+        effects.push(Effect::Gap { local_end: self.local_end });
+        effects
+    }
+
     /// Everything below is here.
     pub(crate) fn local_end(&self) -> Offset {
         self.local_end

@@ -292,6 +292,11 @@ impl<T, P: Clone> Replication<T, P> {
         connected + 1 < acks && self.sequencer.committed() < self.sequencer.next()
     }
 
+    /// Whether it has stopped, since others close the segment.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stage == Stage::Stopped
+    }
+
     /// Where the newest snapshot lies.
     pub(crate) fn last_snapshot(&self) -> Option<Offset> {
         self.last_snapshot
@@ -391,12 +396,23 @@ impl<T, P: Clone> Replication<T, P> {
             self.timer_at_ms = Some(at_ms);
             effects.push(Effect::Timer { at_ms });
         }
+        if self.has_lost_its_quorum() && !self.sequencer.is_drained() {
+            // What isn't committed never will be here. The end can only be found by a seal.
+            effects.extend(self.stop());
+        }
         effects
+    }
+
+    /// Whether so many peers were left behind that nothing more can be committed.
+    fn has_lost_its_quorum(&self) -> bool {
+        let left = self.peers.iter().filter(|peer| peer.lacks().is_some()).count();
+        left + 1 < Quorum::of(self.peers.len() + 1).acks
     }
 
     fn ask_for_roll(&mut self, peer: usize) -> Option<Effect<P>> {
         let state = self.peers.get_mut(peer.checked_sub(1)?)?;
-        (self.stage == Stage::Open && state.ask_for_roll()).then_some(Effect::WantsRoll { peer })
+        // Asked or not, its time is not to be looked at again: a timer in the past has no end.
+        (state.ask_for_roll() && self.stage == Stage::Open).then_some(Effect::WantsRoll { peer })
     }
 
     /// Forgets what no peer is going to be sent. Past the bound, those that lack committed

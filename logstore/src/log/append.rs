@@ -404,6 +404,10 @@ impl State {
         };
         let wanted = active.replication.reply(inner.clock.monotonic_ms(), peer, reply);
         active.replicate(inner, wanted, effects);
+        if reply == Reply::Attached {
+            // It may have been sealed meanwhile, and there may be nothing else to be sent.
+            active.ask_whether_sealed(peer);
+        }
         self.settle(inner, start, effects);
         self.roll_if_drained(effects);
     }

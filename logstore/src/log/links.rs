@@ -1,8 +1,8 @@
 //! The links from this node's sequencers to their peers: one a node, for all logs.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 
-use hashbrown::HashMap;
 use interflow_meta::NodeId;
 use parking_lot::Mutex;
 
@@ -15,12 +15,10 @@ use crate::store::SegmentId;
 /// A node that can't take entries is asked again after so long. Milliseconds.
 const AVOIDED_MS: u64 = 30_000;
 
-type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
-
 /// The links of a node.
 #[derive(Default)]
 pub(super) struct Links {
-    nodes: Mutex<Map<NodeId, Arc<NodeLink>>>,
+    nodes: Mutex<BTreeMap<NodeId, Arc<NodeLink>>>,
 }
 
 /// The link to one node, and the segments that it is used for.
@@ -37,7 +35,7 @@ struct State {
     /// on the monotonic clock.
     avoided_until_ms: u64,
     /// Whose answers come here, and as which of its peers.
-    logs: Map<SegmentId, (Weak<Log>, usize)>,
+    logs: BTreeMap<SegmentId, (Weak<Log>, usize)>,
 }
 
 impl Links {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::append::Effects;
 use super::open::{Opened, open_next};
 use super::outbox::Event;
 use super::registry::LogRecord;
@@ -26,14 +27,16 @@ enum LoadError {
 pub(super) async fn load(inner: Arc<Inner>, log: SharedLog) {
     match load_ready(&inner, &log).await {
         Ok(ready) => {
+            let mut effects = Effects::default();
             let outcome = {
                 let mut state = log.state.lock();
                 let outcome = state.go_to(Phase::Ready(Box::new(ready)));
                 if outcome.is_ok() {
-                    state.begin_segment(&inner, &log);
+                    state.begin_segment(&inner, &log, &mut effects);
                 }
                 outcome
             };
+            effects.run(&inner, &log);
             match outcome {
                 Ok(_) => {
                     inner.forget_found(log.id);

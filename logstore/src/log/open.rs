@@ -21,7 +21,6 @@ use crate::core::planned::{self, PlannedClose};
 use crate::core::producers::Producers;
 use crate::core::replication::{Replication, ReplicationLimits};
 use crate::core::roll::Fill;
-use crate::core::rules::Rules;
 use crate::core::segment::{Head, Nodes};
 use crate::core::sequencer::Sequencer;
 
@@ -141,7 +140,7 @@ impl Active {
         let peers = quorum.replicas.saturating_sub(1);
         Self {
             log,
-            replication: Replication::new(sequencer, peers, limits, Rules::default()),
+            replication: Replication::new(sequencer, peers, limits, inner.rules),
             head,
             links: Vec::new(),
             kept: Kept::new(&inner.kept),
@@ -193,15 +192,17 @@ pub(super) async fn open(inner: Arc<Inner>, log: SharedLog) {
     let outcome = open_planned(&inner, log.id, &plan, &recovered).await;
     let failure = match outcome {
         Ok(Opened::Segment(opened)) => {
+            let mut effects = Effects::default();
             let result = {
                 let mut state = log.state.lock();
                 let result = match state.ready_mut() {
                     Some(ready) => ready.opened(&inner, log.id, *opened),
                     None => Ok(()),
                 };
-                state.begin_segment(&inner, &log);
+                state.begin_segment(&inner, &log, &mut effects);
                 result
             };
+            effects.run(&inner, &log);
             match result {
                 Ok(()) => {
                     log.resume(&inner);
@@ -232,10 +233,16 @@ pub(super) async fn open(inner: Arc<Inner>, log: SharedLog) {
 
 /// The planned close of a drained segment. Goes on until its outcome is known.
 pub(super) async fn roll(inner: Arc<Inner>, log: SharedLog) {
+    let turns = Arc::clone(&inner);
     // It is never closed.
-    let Ok(_turn) = inner.rolls.acquire().await else { return };
-    let Some(begun) = log.state.lock().ready_mut().and_then(|ready| ready.begin_close(&inner))
-    else {
+    let Ok(_turn) = turns.rolls.acquire().await else { return };
+    let begun = log.state.lock().ready_mut().and_then(|ready| ready.begin_close(&inner));
+    let Some(begun) = begun else {
+        let is_stopped =
+            log.state.lock().active_mut().is_some_and(|active| active.stage == Stage::Stopped);
+        if is_stopped {
+            super::resign::learn(inner, log).await;
+        }
         return;
     };
     let Begun { mut plan, mut effect, closed, filled, factor } = begun;
@@ -263,7 +270,9 @@ pub(super) async fn roll(inner: Arc<Inner>, log: SharedLog) {
         Finish::Won(head) if head.sequencer == inner.me() => {
             add(&inner.metrics.rolls, 1);
             inner.store.close_segment(segment(log.id, closed.epoch));
-            let rolled = log.state.lock().rolled(&inner, &log, closed, head);
+            let mut effects = Effects::default();
+            let rolled = log.state.lock().rolled(&inner, &log, closed, head, &mut effects);
+            effects.run(&inner, &log);
             match rolled {
                 Ok(()) => log.resume(&inner),
                 Err(error) => {
@@ -299,7 +308,9 @@ impl Ready {
         let token = inner.registry.token();
         let mut plan = PlannedClose::new(active.head.clone(), token, &mut active.replication);
         let Some(planned::Effect::Snapshot) = plan.progress(&active.replication) else {
-            active.stage = Stage::Draining;
+            // Sealed since it was drained: others close it.
+            let is_stopped = active.replication.is_stopped();
+            active.stage = if is_stopped { Stage::Stopped } else { Stage::Draining };
             return None;
         };
         if !active.links.is_empty() && !active.replication.sequencer().producers().is_empty() {
@@ -346,6 +357,7 @@ impl super::state::State {
         log: &SharedLog,
         closed: Closed,
         head: Head,
+        effects: &mut Effects,
     ) -> Result<(), ChainError> {
         let Some(ready) = self.ready_mut() else { return Ok(()) };
         if closed.end == closed.base {
@@ -356,17 +368,24 @@ impl super::state::State {
         if let Some(active) = ready.active_mut() {
             active.reopen(head);
         }
-        self.begin_segment(inner, log);
+        self.begin_segment(inner, log, effects);
         Ok(())
     }
 
     /// Begins a segment: its peers are reached, and its snapshot is written. If there is no room
     /// for that now, the first append tries again.
-    pub(super) fn begin_segment(&mut self, inner: &Arc<Inner>, log: &SharedLog) {
+    pub(super) fn begin_segment(
+        &mut self,
+        inner: &Arc<Inner>,
+        log: &SharedLog,
+        effects: &mut Effects,
+    ) {
         if let Some(active) = self.active_mut() {
-            let mut effects = Effects::default();
-            active.attach(inner, log, &mut effects);
-            if let Err(error) = active.write_first_snapshot(inner, &mut effects) {
+            active.attach(inner, log, effects);
+            if inner.replicas.is_to_be_sealed(active.id()) {
+                // Somebody closes it, and may have been told that it has nothing here (I2).
+                active.stop(inner, effects);
+            } else if let Err(error) = active.write_first_snapshot(inner, effects) {
                 tracing::debug!(log = %log.id, %error, "a snapshot has to wait");
             }
         }

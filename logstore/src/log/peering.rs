@@ -69,6 +69,15 @@ impl Active {
         }
     }
 
+    /// Sends a peer word of what is committed: one that is sealed says so.
+    pub(super) fn ask_whether_sealed(&self, peer: usize) {
+        let link = peer.checked_sub(1).and_then(|index| self.links.get(index));
+        if let Some(link) = link {
+            let committed = self.replication.sequencer().committed();
+            link.send(ToReplica::Committed { id: self.id(), committed });
+        }
+    }
+
     /// Nothing more is heard from the segment's peers.
     pub(super) fn detach(&mut self) {
         let id = self.id();

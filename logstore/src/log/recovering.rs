@@ -16,7 +16,6 @@ use super::{pulling, replicas};
 use crate::LogError;
 use crate::core::closing::{Effect as CloseEffect, Finish};
 use crate::core::recovery::{Effect, Event, GivenUp, Recovery, RecoveryLimits};
-use crate::core::rules::Rules;
 use crate::core::segment::{Head, Nodes};
 use crate::peers::{Pull, Seal, Sealed};
 use crate::store::SegmentId;
@@ -54,7 +53,7 @@ pub(super) async fn recover(
 ) -> Result<Finish, LogError> {
     let (told, mut heard) = mpsc::unbounded_channel();
     let limits = RecoveryLimits { max_rounds: 3, ..RecoveryLimits::default() };
-    let mut core = Recovery::new(epoch, inner.registry.token(), limits, Rules::default());
+    let mut core = Recovery::new(epoch, inner.registry.token(), limits, inner.rules);
     let mut driver = Driver {
         inner,
         log,

@@ -10,8 +10,9 @@
 //! A segment that is met for the first time, by a store, is looked up in meta: only its sequencer
 //! may add to it. What comes meanwhile is left to be sent again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use interflow_meta::{Epoch, LogId, NodeId, Offset};
 use parking_lot::Mutex;
@@ -28,9 +29,16 @@ use crate::core::segment::{Entry as CoreEntry, Life};
 use crate::peers::{Replies, Sealed, SentEntry, ToReplica};
 use crate::store::{Entry, EntryKind, Position, SegmentId, StoreError};
 
+/// Meta, if it doesn't answer, is asked again for a sequencer after so long.
+const LEARN_AGAIN: Duration = Duration::from_millis(100);
+/// A seal that the disk had no room for is tried again after so long.
+const SEAL_AGAIN: Duration = Duration::from_millis(500);
+
 /// The replicas of this node.
 pub(super) struct Replicas {
     held: Mutex<BTreeMap<SegmentId, Arc<Held>>>,
+    /// Segments that somebody has wanted sealed here.
+    asked: Mutex<BTreeSet<SegmentId>>,
     pub(super) seals: Seals,
 }
 
@@ -62,7 +70,7 @@ struct After {
 
 impl Replicas {
     pub(super) fn new(seals: Seals) -> Self {
-        Self { held: Mutex::default(), seals }
+        Self { held: Mutex::default(), asked: Mutex::default(), seals }
     }
 
     /// The replica of a segment that begins at `base`: one that is known, or what a start found.
@@ -95,8 +103,13 @@ impl Replicas {
         }
         // Where nobody knows what was sealed, everything that was here is taken for it.
         found.is_sealed = self.seals.has(id) || self.seals.is_lost() && on_disk.is_some();
-        Ok(self
-            .insert(Held::new(id, Replica::restart(base, None, false, &found, Rules::default()))))
+        Ok(self.insert(Held::new(id, Replica::restart(base, None, false, &found, inner.rules))))
+    }
+
+    /// Whether the segment is sealed here, or going to be: nobody may begin as its sequencer, for
+    /// its end here may have been told.
+    pub(super) fn is_to_be_sealed(&self, id: SegmentId) -> bool {
+        self.asked.lock().contains(&id) || self.seals.has(id)
     }
 
     fn insert(&self, held: Held) -> Arc<Held> {
@@ -111,15 +124,18 @@ impl Replicas {
         base: Offset,
         end: Offset,
         last_snapshot: Option<Offset>,
+        rules: Rules,
     ) {
         let found = Found { end, last_snapshot, is_sealed: self.seals.has(id), is_damaged: false };
-        self.insert(Held::new(id, Replica::restart(base, None, false, &found, Rules::default())));
+        self.insert(Held::new(id, Replica::restart(base, None, false, &found, rules)));
     }
 
     /// Forgets replicas in memory: their segments are closed.
     pub(super) fn forget(&self, ids: &[SegmentId]) {
         let mut all = self.held.lock();
+        let mut asked = self.asked.lock();
         for id in ids {
+            asked.remove(id);
             if all.get(id).is_some_and(|held| held.state.lock().is_idle()) {
                 all.remove(id);
             }
@@ -168,8 +184,16 @@ pub(super) async fn receive(
     match message {
         ToReplica::Committed { id, committed } => {
             let held = inner.replicas.held.lock().get(id).cloned();
-            if let Some(held) = held {
-                held.handle(inner, Event::Committed { from, committed: *committed }, None)?;
+            let is_sealed = match held {
+                Some(held) => {
+                    held.handle(inner, Event::Committed { from, committed: *committed }, None)?;
+                    held.state.lock().core.is_sealed()
+                }
+                None => inner.replicas.seals.has(*id),
+            };
+            // It may have nothing to store, and would never know.
+            if is_sealed {
+                replies.reply(*id, Reply::Sealed);
             }
             Ok(())
         }
@@ -205,6 +229,8 @@ pub(super) async fn seal(
     base: Offset,
     by: NodeId,
 ) -> Result<Sealed, StoreError> {
+    // First: a sequencer that begins meanwhile sees it, and one that has begun resigns.
+    inner.replicas.asked.lock().insert(id);
     super::resign::resign(inner, id).await?;
     inner.mending.look_at(id.log);
     let held = inner.replicas.held(inner, id, base).await?;
@@ -213,6 +239,7 @@ pub(super) async fn seal(
     held.handle(inner, Event::Seal { by }, None)?;
     let failed = || StoreError::Failed("the journal failed".to_owned());
     let (end, counts) = tokio::select! {
+        biased;
         answered = answered => answered.map_err(|_| failed())?,
         () = inner.progress.failed_for_good() => return Err(failed()),
     };
@@ -292,6 +319,7 @@ impl Copying {
                 }
             }
             tokio::select! {
+                biased;
                 () = changed => {}
                 () = self.inner.progress.failed_for_good() => {
                     return Err(StoreError::Failed("the journal failed".to_owned()));
@@ -341,27 +369,34 @@ impl Held {
     }
 
     async fn learn(self: Arc<Self>, inner: &Arc<Inner>, from: Life, tells_received: bool) {
-        let head = inner.registry.head(self.id.log).await;
+        // Whoever sent may have nothing else to send before this is answered.
+        let head = loop {
+            match inner.registry.head(self.id.log).await {
+                Ok(head) => break head,
+                Err(error) => {
+                    tracing::debug!(log = %self.id.log, %error, "a sequencer can't be looked up");
+                    tokio::time::sleep(LEARN_AGAIN).await;
+                }
+            }
+        };
         let reply = {
             let mut state = self.state.lock();
             state.is_learning = false;
             let reply = match head {
-                Ok(Some(head)) if head.epoch == self.id.epoch => {
+                Some(head) if head.epoch == self.id.epoch => {
                     if head.sequencer == from && head.replicas.contains(&inner.me().node) {
                         state.core.learn(head.sequencer, tells_received);
                         // It sends again what was left, and whatever it has sent since.
-                        Some(Reply::Gap { local_end: state.core.local_end() })
+                        for effect in state.core.greeting() {
+                            state.tell_sequencer(self.id, effect);
+                        }
+                        None
                     } else {
                         Some(Reply::Foreign)
                     }
                 }
-                Ok(Some(head)) if head.epoch > self.id.epoch => Some(Reply::Sealed),
-                Ok(_) => Some(Reply::Foreign),
-                // Its next message asks again.
-                Err(error) => {
-                    tracing::debug!(log = %self.id.log, %error, "a sequencer can't be looked up");
-                    None
-                }
+                Some(head) if head.epoch > self.id.epoch => Some(Reply::Sealed),
+                _ => Some(Reply::Foreign),
             };
             reply.zip(state.replies.clone())
         };
@@ -431,18 +466,9 @@ impl Held {
                     self.run(inner, state, journaled, None, after)?;
                 }
                 Effect::PersistSeal => after.persist_seal = true,
-                Effect::Stored { local_end, durable_end } => {
-                    state.reply(self.id, Reply::Stored { local_end, durable_end });
+                Effect::Stored { .. } | Effect::Gap { .. } | Effect::Refused(_) => {
+                    state.tell_sequencer(self.id, effect);
                 }
-                Effect::Gap { local_end } => state.reply(self.id, Reply::Gap { local_end }),
-                Effect::Refused(refusal) => state.reply(
-                    self.id,
-                    match refusal {
-                        Refusal::Sealed => Reply::Sealed,
-                        Refusal::Foreign => Reply::Foreign,
-                        Refusal::Damaged => Reply::Damaged,
-                    },
-                ),
                 Effect::Sealed { to, end, counts } => {
                     for (_, answer) in state.askers.extract_if(.., |(by, _)| *by == to) {
                         // Who asked may have gone.
@@ -465,19 +491,46 @@ impl Held {
     }
 
     async fn persist_seal(self: Arc<Self>, inner: &Arc<Inner>) {
-        match inner.replicas.seals.seal(inner, self.id).await {
-            Ok(()) => {
-                // Nothing that it does then can fail.
-                let _ = self.handle(inner, Event::SealPersisted, None);
+        loop {
+            match inner.replicas.seals.seal(inner, self.id).await {
+                Ok(()) => {
+                    // Nothing that it does then can fail.
+                    let _ = self.handle(inner, Event::SealPersisted, None);
+                    // It may have nothing to store, and would not hear of it otherwise.
+                    self.state.lock().reply(self.id, Reply::Sealed);
+                    return;
+                }
+                Err(error) => {
+                    let (log, epoch) = (self.id.log, self.id.epoch);
+                    tracing::warn!(%log, %epoch, %error, "not sealed");
+                }
             }
-            Err(error) => {
-                tracing::warn!(log = %self.id.log, epoch = %self.id.epoch, %error, "not sealed");
+            // Without it the replica would neither take nor answer anything, for ever.
+            if inner.progress.failure().is_some() {
+                return;
             }
+            tokio::time::sleep(SEAL_AGAIN).await;
         }
     }
 }
 
 impl State {
+    fn tell_sequencer(&self, id: SegmentId, effect: Effect) {
+        let reply = match effect {
+            Effect::Stored { local_end, durable_end } => Reply::Stored { local_end, durable_end },
+            Effect::Gap { local_end } => Reply::Gap { local_end },
+            Effect::Refused(Refusal::Sealed) => Reply::Sealed,
+            Effect::Refused(Refusal::Foreign) => Reply::Foreign,
+            Effect::Refused(Refusal::Damaged) => Reply::Damaged,
+            // Not for it.
+            Effect::Journal(_)
+            | Effect::PersistSeal
+            | Effect::Sealed { .. }
+            | Effect::Repaired { .. } => return,
+        };
+        self.reply(id, reply);
+    }
+
     fn reply(&self, id: SegmentId, reply: Reply) {
         if let Some(replies) = &self.replies {
             replies.reply(id, reply);

@@ -47,7 +47,8 @@ pub(super) async fn resign(inner: &Arc<Inner>, id: SegmentId) -> Result<(), Stor
             if is_over {
                 let end = active.replication.sequencer().next();
                 let last_snapshot = active.replication.last_snapshot();
-                inner.replicas.resign(id, active.head.base, end, last_snapshot);
+                let base = active.head.base;
+                inner.replicas.resign(id, base, end, last_snapshot, inner.rules);
             }
             is_over
         };
@@ -56,6 +57,7 @@ pub(super) async fn resign(inner: &Arc<Inner>, id: SegmentId) -> Result<(), Stor
             return Ok(());
         }
         tokio::select! {
+            biased;
             () = changed => {}
             () = inner.progress.failed_for_good() => {
                 return Err(StoreError::Failed("the journal failed".to_owned()));
@@ -92,19 +94,32 @@ pub(super) async fn recover_own(inner: Arc<Inner>, log: SharedLog) {
 /// has the log read again.
 pub(super) async fn learn(inner: Arc<Inner>, log: SharedLog) {
     let mut pause = FIRST_LOOK;
-    let (epoch, base) = {
+    let (epoch, base, factor) = {
         let mut state = log.state.lock();
-        let Some(active) = state.active_mut() else { return };
-        (active.head.epoch, active.head.base)
+        let Some(ready) = state.ready_mut() else { return };
+        let factor = ready.factor;
+        let Some(active) = ready.active_mut() else { return };
+        (active.head.epoch, active.head.base, factor)
     };
     loop {
         match inner.registry.head(log.id).await {
             Ok(Some(Head { epoch: now, .. })) if now > epoch => break,
             Ok(None) => return inner.remove(&log),
+            // Whoever sealed it may be gone: anyone can close it.
+            Ok(Some(_)) if pause == LAST_LOOK => {
+                let closed = recovering::recover(&inner, &log, epoch, factor).await;
+                match closed {
+                    Ok(_) => continue,
+                    Err(error) => {
+                        tracing::debug!(log = %log.id, %error, "a sealed segment stays open");
+                    }
+                }
+            }
             Ok(Some(_)) => {}
             Err(error) => tracing::debug!(log = %log.id, %error, "waiting for meta"),
         }
         tokio::select! {
+            biased;
             () = inner.stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
@@ -125,6 +140,7 @@ pub(super) async fn learn(inner: Arc<Inner>, log: SharedLog) {
             Err(error) => tracing::debug!(log = %log.id, %error, "waiting for meta"),
         }
         tokio::select! {
+            biased;
             () = inner.stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }

@@ -131,6 +131,10 @@ impl Seals {
             {
                 let mut book = self.book.lock();
                 book.is_flushing = false;
+                if written.is_err() && book.next == offset + 1 {
+                    // No entry has this number. (Where the journal failed nothing follows.)
+                    book.next = offset;
+                }
                 if written.is_ok() {
                     book.durable = book.durable.max(writing);
                 }

@@ -28,6 +28,7 @@ use super::waiting::Budget;
 use super::{load, open, resign, retain};
 use crate::clock::Clock;
 use crate::core::producers::ProducerLimits;
+use crate::core::rules::Rules;
 use crate::core::segment::Life;
 use crate::peers::{Alone, Peers};
 use crate::rpc::GrpcPeers;
@@ -62,6 +63,8 @@ pub(super) struct Parts {
     pub(super) identity: Identity,
     pub(super) peers: Arc<dyn Peers>,
     pub(super) seals: Seals,
+    /// All of them, but in tests.
+    pub(super) rules: Rules,
 }
 
 /// Whether the service takes appends.
@@ -93,6 +96,7 @@ pub(crate) struct Inner {
     /// Closes that are being written to meta at a time.
     pub(super) rolls: Semaphore,
     pub(super) replicas: Replicas,
+    pub(super) rules: Rules,
     /// Bytes of entries that logs keep for their peers.
     pub(super) kept: Arc<AtomicU64>,
     identity: Identity,
@@ -137,6 +141,7 @@ impl LogStore {
             identity,
             peers: Arc::new(Alone(identity.node)),
             seals: Seals::default(),
+            rules: Rules::default(),
         });
         service.start_retention();
         service
@@ -178,6 +183,7 @@ impl LogStore {
             identity,
             peers,
             seals,
+            rules: Rules::default(),
         });
         service.start_timers();
         service.start_mending();
@@ -208,6 +214,7 @@ impl LogStore {
             mending: Mending::default(),
             rolls: Semaphore::new(MAX_ROLLS),
             replicas: Replicas::new(parts.seals),
+            rules: parts.rules,
             kept: Arc::default(),
             identity: parts.identity,
             logs: RwLock::default(),
@@ -395,7 +402,9 @@ impl Inner {
     }
 
     pub(super) fn all_logs(&self) -> Vec<SharedLog> {
-        self.logs.read().values().cloned().collect()
+        let mut logs: Vec<SharedLog> = self.logs.read().values().cloned().collect();
+        logs.sort_unstable_by_key(|log| log.id);
+        logs
     }
 
     /// The logs in memory and those that the start found on the disk.

@@ -51,9 +51,14 @@ async fn ask(inner: &Inner, closed: &Closed, fetch: Fetch) -> Result<Fetched, St
     Err(failure)
 }
 
-/// Whether an answer has anything, where there is something.
+/// Whether an answer has anything, where there is something; of headers, all up to the end.
 fn goes_on(fetched: &Fetched, fetch: &Fetch) -> bool {
-    !fetched.entries.is_empty() || fetch.from >= fetch.until
+    if fetch.from >= fetch.until {
+        return true;
+    }
+    let Some((last, _)) = fetched.entries.last() else { return false };
+    // Reads go on elsewhere when a replica has no more; headers are taken for all there are.
+    fetch.what == What::Entries || !fetched.is_all || end(last) >= fetch.until
 }
 
 /// The newest snapshot of a closed segment, if it has one, and the headers behind it, from a node

@@ -129,6 +129,23 @@ fn a_peer_that_falls_behind_by_bytes_or_by_time_makes_a_roll_and_is_left_behind(
 }
 
 #[test]
+fn a_slow_peer_of_a_segment_that_takes_no_more_sets_no_timer_in_the_past() {
+    let mut log = replication(Durability::Durable);
+    append(&mut log, 0, 1);
+    log.journal_durable(0, Position(1));
+    log.reply(0, 1, stored(101));
+    log.drain();
+    for now_ms in [5, 6, 1000] {
+        log.tick(now_ms);
+    }
+    for now_ms in [1000, 1001, 2000] {
+        let due = |effect: &Effect| matches!(effect, Effect::Timer { at_ms } if *at_ms <= now_ms);
+        let effects = log.tick(now_ms);
+        assert!(!effects.iter().any(due), "{now_ms}: {effects:?}");
+    }
+}
+
+#[test]
 fn committed_rides_on_a_store_or_goes_alone_after_a_while() {
     let mut log = replication(Durability::Durable);
     append(&mut log, 0, 1);

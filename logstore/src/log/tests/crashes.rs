@@ -298,6 +298,7 @@ fn start(
         identity: Identity { node: NODE, incarnation },
         peers: Arc::new(crate::peers::Alone(NODE)),
         seals: Default::default(),
+        rules: Default::default(),
     });
     let workers = (0..3).map(|_| (Worker::Idle, WorkerFile::default())).collect();
     Life { logs, store, turnstile, workers }

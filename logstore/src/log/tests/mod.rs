@@ -155,6 +155,7 @@ impl Node {
             identity: Identity { node: NODE, incarnation },
             peers: Arc::new(crate::peers::Alone(NODE)),
             seals: Default::default(),
+            rules: Default::default(),
         });
         Self { logs, store, gate, upkeep, clock, config, incarnation }
     }

@@ -122,6 +122,30 @@ impl MemStore {
         contents.next_position - contents.durable.map_or(0, |durable| durable + 1)
     }
 
+    /// Whether the durable entry with offsets that begins at `offset` is `payload`.
+    pub(super) fn has_durable(&self, id: SegmentId, offset: Offset, payload: &[u8]) -> bool {
+        let contents = self.contents.lock();
+        let durable = contents.durable.map_or(0, |durable| durable + 1);
+        let Some(entries) = contents.segments.get(&id) else { return false };
+        let from = entries.partition_point(|entry| entry.header.base_offset < offset);
+        entries[from..].iter().find(|entry| entry.header.count > 0).is_some_and(|entry| {
+            entry.header.base_offset == offset
+                && entry.position < durable
+                && entry.payload[16..] == payload[16..]
+        })
+    }
+
+    /// One past the last offset of a segment that is durable.
+    pub(super) fn durable_end(&self, id: SegmentId) -> Offset {
+        let contents = self.contents.lock();
+        let durable = contents.durable.map_or(0, |durable| durable + 1);
+        let entries = contents.segments.get(&id).into_iter().flatten();
+        entries
+            .take_while(|entry| entry.position < durable)
+            .last()
+            .map_or(0, |entry| end(&entry.header))
+    }
+
     pub(super) fn life(&self, log: LogId) -> Option<Duration> {
         self.contents.lock().lives.get(&log).copied()
     }

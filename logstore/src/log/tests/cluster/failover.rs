@@ -1,8 +1,18 @@
 //! What is acknowledged outlives its sequencer.
 
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use super::super::super::state::segment;
+use super::super::super::{replicas, sources};
 use super::super::{keyed, poll};
 use super::*;
-use crate::{AppendError, Epoch};
+use crate::core::chain::Closed;
+use crate::core::replication::Reply;
+use crate::core::segment::Nodes;
+use crate::store::StoreError;
+use crate::{AppendError, Epoch, LogError};
 
 fn acked(result: AppendResult) -> Offset {
     result.expect("it is acknowledged").base_offset
@@ -153,4 +163,184 @@ async fn seals_outlive_their_node() {
     let _ = cluster.append(1, keyed(log, 7, 1, "b")).await;
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     assert_eq!(cluster.stored(2, log, 0), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sequencer_that_was_sealed_before_its_first_append_takes_nothing() {
+    let cluster = Cluster::new(3).await;
+    let log = cluster.create(1, &[1, 2, 3]);
+    // Somebody closes the segment, and has heard from a quorum that nothing is in it.
+    for id in [1, 2] {
+        let inner = &cluster.at(id).logs.inner;
+        let sealed = replicas::seal(inner, segment(log, Epoch(0)), 0, node(2)).await;
+        assert_eq!(sealed.expect("sealed").end, 0);
+    }
+    cluster.net.cut(node(1), node(2));
+    let mut ticket = cluster.at(1).logs.append(keyed(log, 7, 0, "lost"));
+    sleep(Duration::from_secs(1)).await;
+    // Node 3 isn't sealed: together with it there would be a quorum (I2).
+    assert_eq!(poll(&mut ticket).await, None);
+    cluster.at(2).logs.recover(log, Epoch(0)).await.expect("recovered");
+    assert_eq!(cluster.chains.record(log).head.base, 0);
+    let next = cluster.sequencer(log).0;
+    assert_eq!(acked(cluster.append(next, keyed(log, 7, 0, "kept")).await), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sequencer_that_is_sealed_as_it_begins_to_close_learns_who_closed() {
+    let cluster = Cluster::new(3).await;
+    let log = cluster.create(1, &[1, 2, 3]);
+    acked(cluster.append(1, keyed(log, 7, 0, "a")).await);
+    sleep(Duration::from_millis(20)).await;
+    let inner = &cluster.at(1).logs.inner;
+    let shared = inner.log(log);
+    shared.begin_roll(inner);
+    // Before the close has begun.
+    shared.peer_replied(inner, Epoch(0), 1, Reply::Sealed);
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(cluster.chains.record(log).head.epoch, Epoch(0));
+    cluster.at(2).logs.recover(log, Epoch(0)).await.expect("recovered");
+    sleep(Duration::from_secs(2)).await;
+    let next = cluster.sequencer(log).0;
+    let answer = timeout(Duration::from_secs(5), cluster.append(next, keyed(log, 7, 1, "b"))).await;
+    assert_eq!(acked(answer.expect("it is answered")), 1);
+    if next != 1 {
+        let answer =
+            timeout(Duration::from_secs(5), cluster.append(1, keyed(log, 7, 1, "b"))).await;
+        assert_eq!(answer.expect("it is answered"), Err(AppendError::NotSequencer));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_whose_disk_was_full_is_sealed_when_there_is_room() {
+    let mut cluster = Cluster::new(4).await;
+    let log = cluster.create(1, &[1, 2, 3]);
+    acked(cluster.append(1, keyed(log, 7, 0, "a")).await);
+    sleep(Duration::from_millis(20)).await;
+    let other = segment(LogId(9), Epoch(0));
+    replicas::seal(&cluster.at(2).logs.inner, other, 0, node(1)).await.expect("sealed");
+    cluster.at(2).store.refuse(Some(StoreError::DiskFull));
+    cluster.kill(1, 0);
+    let recovering = {
+        let logs = cluster.at(3).logs.clone();
+        tokio::spawn(async move { logs.recover(log, Epoch(0)).await })
+    };
+    sleep(Duration::from_millis(1200)).await;
+    cluster.at(2).store.refuse(None);
+    let recovered = timeout(Duration::from_secs(5), recovering).await.expect("in time");
+    recovered.expect("no panic").expect("recovered");
+    assert_eq!(cluster.chains.record(log).closed[0].end, 1);
+    // Seals are numbered without a gap, and come back.
+    let disk = cluster.kill(2, 0);
+    cluster.revive(2, disk).await;
+    let seals = &cluster.at(2).logs.inner.replicas.seals;
+    assert!(seals.has(other) && seals.has(segment(log, Epoch(0))) && !seals.is_lost());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_appended_what_is_not_taken_from_a_replica_that_lacks_the_end() {
+    let cluster = Cluster::new(4).await;
+    let log = cluster.create(1, &[1, 2, 3]);
+    for n in 0..5 {
+        acked(cluster.append(1, keyed(log, 7, n, "a")).await);
+    }
+    sleep(Duration::from_millis(20)).await;
+    cluster.net.cut(node(1), node(3));
+    for n in 5..10 {
+        acked(cluster.append(1, keyed(log, 7, n, "b")).await);
+    }
+    let id = segment(log, Epoch(0));
+    let closed = Closed {
+        epoch: Epoch(0),
+        leader_epoch: 0,
+        base: 0,
+        end: 10,
+        bytes: 0,
+        newest_ms: 0,
+        replicas: Nodes::from_slice(&[node(3), node(2)]),
+        is_short: false,
+    };
+    let inner = &cluster.at(4).logs.inner;
+    let headers = sources::since_snapshot(inner, id, &closed).await.expect("node 2 has all");
+    assert_eq!(headers.last().map(|(header, _)| header.base_offset), Some(9));
+    let headers = sources::headers(inner, id, &closed, 0).await.expect("node 2 has all");
+    assert_eq!(headers.len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sequencer_without_appends_hears_that_it_is_none_any_more() {
+    for replicas in [&[1, 2, 3][..], &[1, 2]] {
+        let cluster = Cluster::new(3).await;
+        let log = cluster.create(1, replicas);
+        acked(cluster.append(1, keyed(log, 7, 0, "a")).await);
+        sleep(Duration::from_millis(20)).await;
+        cluster.net.cut(node(1), node(2));
+        cluster.net.cut(node(1), node(3));
+        cluster.at(2).logs.recover(log, Epoch(0)).await.expect("recovered");
+        assert!(cluster.at(1).logs.bounds(log).await.is_ok());
+        cluster.net.heal();
+        sleep(Duration::from_secs(2)).await;
+        let bounds = cluster.at(1).logs.bounds(log).await;
+        assert_eq!(bounds, Err(LogError::NotSequencer), "{replicas:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sequencer_whose_closer_is_gone_closes_by_itself() {
+    let cluster = Cluster::new(3).await;
+    let log = cluster.create(1, &[1, 2, 3]);
+    // Somebody sealed a replica, and was seen no more.
+    let inner = &cluster.at(2).logs.inner;
+    replicas::seal(inner, segment(log, Epoch(0)), 0, node(3)).await.expect("sealed");
+    let ticket = cluster.at(1).logs.append(keyed(log, 7, 0, "a"));
+    let answer = timeout(Duration::from_secs(10), ticket).await.expect("it is answered");
+    assert_eq!(cluster.chains.record(log).head.epoch, Epoch(1));
+    let next = cluster.sequencer(log).0;
+    let again = cluster.append(next, keyed(log, 7, 0, "a")).await.expect("kept");
+    assert_eq!((again.base_offset, again.duplicate), (0, answer.is_ok()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_that_has_lost_its_quorum_is_closed_by_its_sequencer() {
+    let cluster = Cluster::new(3).await;
+    let log = cluster.create(1, &[1, 2]);
+    acked(cluster.append(1, keyed(log, 7, 0, "a")).await);
+    cluster.at(2).store.refuse(Some(StoreError::DiskFull));
+    let answer = timeout(Duration::from_secs(10), cluster.append(1, keyed(log, 7, 1, "b"))).await;
+    let answer = answer.expect("it is answered");
+    let record = cluster.chains.record(log);
+    assert_eq!(record.head.epoch, Epoch(1), "{answer:?}");
+    assert!(!record.head.replicas.contains(&node(2)));
+    let next = cluster.sequencer(log).0;
+    let again = cluster.append(next, keyed(log, 7, 1, "b")).await.expect("kept");
+    assert_eq!(again.base_offset, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_comes_back_without_meta_goes_on_when_meta_is_there() {
+    let mut cluster = Cluster::new(2).await;
+    let log = cluster.create(1, &[1, 2]);
+    acked(cluster.append(1, keyed(log, 7, 0, "a")).await);
+    let disk = cluster.kill(2, 0);
+    let ticket = cluster.at(1).logs.append(keyed(log, 7, 1, "b"));
+    cluster.chains.set_down(true);
+    cluster.revive(2, disk).await;
+    sleep(Duration::from_secs(1)).await;
+    cluster.chains.set_down(false);
+    let answer = timeout(Duration::from_secs(2), ticket).await;
+    assert_eq!(acked(answer.expect("it is answered")), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_replica_kept_over_a_crash_without_having_said_so_counts() {
+    let mut cluster = Cluster::new(2).await;
+    let log = cluster.create(1, &[1, 2]);
+    acked(cluster.append(1, keyed(log, 7, 0, "a")).await);
+    cluster.at(2).store.eager(false);
+    let ticket = cluster.at(1).logs.append(keyed(log, 7, 1, "b"));
+    sleep(Duration::from_millis(100)).await;
+    let disk = cluster.kill(2, 1);
+    cluster.revive(2, disk).await;
+    let answer = timeout(Duration::from_secs(2), ticket).await;
+    assert_eq!(acked(answer.expect("it is answered")), 1);
 }

@@ -5,10 +5,11 @@ mod failover;
 mod mending;
 mod net;
 mod registry;
+mod simulation;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use interflow_meta::logs::Policy;
 use interflow_meta::{Durability, LogId, NodeId};
@@ -21,18 +22,24 @@ use super::super::{LogConfig, Progress};
 use super::store::MemStore;
 use super::{START_MS, read, text};
 use crate::clock::Clock;
+use crate::core::rules::Rules;
 use crate::{AppendResult, LogClient, Offset};
 
 /// The time that tokio's test clock shows.
-struct VirtualClock(tokio::time::Instant);
+struct VirtualClock {
+    start: tokio::time::Instant,
+    /// How far the wall clock has jumped.
+    jump_ms: AtomicI64,
+}
 
 impl Clock for VirtualClock {
     fn monotonic_ms(&self) -> u64 {
-        u64::try_from(self.0.elapsed().as_millis()).expect("a short test")
+        u64::try_from(self.start.elapsed().as_millis()).expect("a short test")
     }
 
     fn wall_ms(&self) -> i64 {
-        START_MS + i64::try_from(self.0.elapsed().as_millis()).expect("a short test")
+        let elapsed = i64::try_from(self.start.elapsed().as_millis()).expect("a short test");
+        START_MS + elapsed + self.jump_ms.load(Ordering::SeqCst)
     }
 }
 
@@ -49,6 +56,7 @@ struct Cluster {
     clock: Arc<VirtualClock>,
     members: BTreeMap<NodeId, Member>,
     config: LogConfig,
+    rules: Rules,
 }
 
 fn node(id: u32) -> NodeId {
@@ -71,8 +79,7 @@ impl Cluster {
     }
 
     async fn with(count: u32, net: Arc<Net>, chains: Arc<Chains>, config: LogConfig) -> Self {
-        let clock = Arc::new(VirtualClock(tokio::time::Instant::now()));
-        let mut cluster = Self { net, chains, clock, members: BTreeMap::new(), config };
+        let mut cluster = Self::empty(net, chains, config, Rules::default());
         for id in 1..=count {
             let progress = Progress::new();
             let store = MemStore::new(&progress);
@@ -82,10 +89,28 @@ impl Cluster {
         cluster
     }
 
+    fn empty(net: Arc<Net>, chains: Arc<Chains>, config: LogConfig, rules: Rules) -> Self {
+        let start = tokio::time::Instant::now();
+        let clock = Arc::new(VirtualClock { start, jump_ms: AtomicI64::new(0) });
+        Self { net, chains, clock, members: BTreeMap::new(), config, rules }
+    }
+
     async fn start(&mut self, id: NodeId, store: Arc<MemStore>, progress: Arc<Progress>) {
+        let seals = Seals::load(&*store).await.expect("seals");
+        self.start_with(id, store, progress, seals);
+    }
+
+    fn start_with(
+        &mut self,
+        id: NodeId,
+        store: Arc<MemStore>,
+        progress: Arc<Progress>,
+        seals: Seals,
+    ) {
         let life = self.chains.register(id);
         let is_dead = Arc::new(AtomicBool::new(false));
-        let handle = || Handle { chains: Arc::clone(&self.chains), is_dead: Arc::clone(&is_dead) };
+        let handle =
+            || Handle { chains: Arc::clone(&self.chains), is_dead: Arc::clone(&is_dead), node: id };
         let logs = LogStore::start(Parts {
             registry: Arc::new(handle()),
             upkeep: Arc::new(handle()),
@@ -95,7 +120,8 @@ impl Cluster {
             config: self.config.clone(),
             identity: Identity { node: id, incarnation: life.incarnation },
             peers: Arc::new(NetPeers { net: Arc::clone(&self.net), me: life }),
-            seals: Seals::load(&*store).await.expect("seals"),
+            seals,
+            rules: self.rules,
         });
         logs.start_timers();
         self.net.join(life, &logs.inner);

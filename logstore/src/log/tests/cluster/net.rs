@@ -47,6 +47,20 @@ struct State {
     breaks: u32,
     pub(super) broken: u64,
     pub(super) unanswered: u64,
+    /// A node that is gone is taken for live so long.
+    lease: Duration,
+    ghosts: BTreeMap<NodeId, tokio::time::Instant>,
+    seen: Seen,
+}
+
+/// What replicas have answered.
+#[derive(Clone, Default)]
+pub(super) struct Seen {
+    pub(super) gaps: u64,
+    /// The largest durable end that each has reported.
+    pub(super) reported: BTreeMap<(NodeId, SegmentId), Offset>,
+    /// Seals that were answered, and count.
+    pub(super) sealed: BTreeSet<(NodeId, SegmentId)>,
 }
 
 impl Net {
@@ -63,6 +77,9 @@ impl Net {
                 breaks,
                 broken: 0,
                 unanswered: 0,
+                lease: Duration::ZERO,
+                ghosts: BTreeMap::new(),
+                seen: Seen::default(),
             }),
             changed: Notify::new(),
         })
@@ -78,7 +95,12 @@ impl Net {
     }
 
     pub(super) fn leave(&self, node: NodeId) {
-        self.state.lock().nodes.remove(&node);
+        {
+            let mut state = self.state.lock();
+            state.nodes.remove(&node);
+            let until = tokio::time::Instant::now() + state.lease;
+            state.ghosts.insert(node, until);
+        }
         self.changed.notify_waiters();
     }
 
@@ -98,6 +120,57 @@ impl Net {
     pub(super) fn remove(&self, node: NodeId) {
         self.state.lock().gone.insert(node);
         self.changed.notify_waiters();
+    }
+
+    pub(super) fn set_lease(&self, lease: Duration) {
+        self.state.lock().lease = lease;
+    }
+
+    pub(super) fn set_delay(&self, max_delay_ms: u64, breaks: u32) {
+        let mut state = self.state.lock();
+        state.max_delay_ms = max_delay_ms;
+        state.breaks = breaks;
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        self.state.lock().seen.clone()
+    }
+
+    pub(super) fn mend(&self, from: NodeId, to: NodeId) {
+        self.state.lock().cut.remove(&(from, to));
+        self.changed.notify_waiters();
+    }
+
+    /// The node is on the network again, in all directions.
+    pub(super) fn mend_all(&self, node: NodeId) {
+        self.state.lock().cut.retain(|(from, to)| *from != node && *to != node);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether a message from the first gets to the second.
+    fn is_open(&self, from: NodeId, to: NodeId) -> bool {
+        !self.state.lock().cut.contains(&(from, to))
+    }
+
+    fn saw_reply(&self, node: NodeId, id: SegmentId, reply: Reply) {
+        let mut state = self.state.lock();
+        match reply {
+            Reply::Stored { durable_end, .. } => {
+                let known = state.seen.reported.entry((node, id)).or_insert(0);
+                *known = durable_end.max(*known);
+            }
+            Reply::Gap { .. } => state.seen.gaps += 1,
+            _ => {}
+        }
+    }
+
+    fn saw_sealed(&self, node: NodeId, sealed: &[Sealed]) {
+        let mut state = self.state.lock();
+        for one in sealed.iter().filter(|one| one.counts) {
+            state.seen.sealed.insert((node, one.id));
+            let known = state.seen.reported.entry((node, one.id)).or_insert(0);
+            *known = one.end.max(*known);
+        }
     }
 
     pub(super) fn cut(&self, from: NodeId, to: NodeId) {
@@ -123,6 +196,17 @@ impl Net {
         let is_cut = state.cut.contains(&(from.node, to)) || state.cut.contains(&(to, from.node));
         let (_, inner) = state.nodes.get(&to)?;
         (is_alive && !is_cut).then(|| inner.upgrade()).flatten()
+    }
+
+    /// The service that a question of `from` reaches at `to`, whether or not it can be answered.
+    fn request(&self, from: Life, to: NodeId) -> Option<Arc<Inner>> {
+        if !self.is_open(from.node, to) {
+            return None;
+        }
+        let state = self.state.lock();
+        let is_alive = state.nodes.get(&from.node).is_some_and(|(life, _)| *life == from);
+        let (_, inner) = state.nodes.get(&to).filter(|_| is_alive)?;
+        inner.upgrade()
     }
 
     async fn delay(&self) {
@@ -226,6 +310,7 @@ impl NetPeers {
                 if net.breaks() || net.reach(me, to).is_none() {
                     return;
                 }
+                net.saw_reply(to, id, reply);
                 events.replied(id, reply);
             }
         };
@@ -256,7 +341,9 @@ impl NetPeers {
         let unreachable = || PeerError::Unreachable(to, "the network".to_owned());
         let calling = async {
             self.net.delay().await;
-            let Some(inner) = self.net.reach(self.me, to).filter(|_| !self.net.breaks()) else {
+            // The answer's way is looked at when there is one.
+            let reached = self.net.request(self.me, to);
+            let Some(inner) = reached.filter(|_| !self.net.breaks()) else {
                 self.net.state.lock().unanswered += 1;
                 return Err(unreachable());
             };
@@ -276,7 +363,10 @@ impl NetPeers {
 impl Peers for NetPeers {
     fn candidates(&self) -> Vec<LogNode> {
         let state = self.net.state.lock();
-        let live = state.nodes.keys().filter(|node| state.writable.contains(node));
+        let now = tokio::time::Instant::now();
+        let ghosts = state.ghosts.iter().filter(|(_, until)| **until > now).map(|(node, _)| *node);
+        let live: BTreeSet<_> = state.nodes.keys().copied().chain(ghosts).collect();
+        let live = live.iter().filter(|node| state.writable.contains(node));
         live.map(|node| LogNode {
             node: *node,
             rack: state.racks.get(node).cloned().unwrap_or_default(),
@@ -303,6 +393,7 @@ impl Peers for NetPeers {
                 let sealed = replicas::seal(&inner, seal.id, seal.base, by).await;
                 all.push(sealed.map_err(|error| PeerError::Refused(to, error.to_string()))?);
             }
+            self.net.saw_sealed(to, &all);
             Ok(all)
         })
         .await

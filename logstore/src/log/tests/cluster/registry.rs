@@ -1,6 +1,6 @@
 //! Meta for a test without threads: chains in memory, with delays, outages and unknown outcomes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -31,7 +31,13 @@ struct State {
     is_down: bool,
     told_unknown: u64,
     closes: u64,
+    /// Nodes that don't reach it.
+    cut: BTreeSet<NodeId>,
+    /// Told of each close: the segment, how it was closed, what was opened.
+    watch: Option<Watch>,
 }
+
+pub(super) type Watch = Arc<dyn Fn(LogId, &Head, &Closed, &Head) + Send + Sync>;
 
 impl Chains {
     pub(super) fn new(seed: u64, max_delay_ms: u64, unknowns: u32) -> Arc<Self> {
@@ -45,6 +51,8 @@ impl Chains {
                 is_down: false,
                 told_unknown: 0,
                 closes: 0,
+                cut: BTreeSet::new(),
+                watch: None,
             }),
         })
     }
@@ -85,6 +93,32 @@ impl Chains {
         self.state.lock().logs[&log].clone()
     }
 
+    pub(super) fn watch(&self, watch: Watch) {
+        self.state.lock().watch = Some(watch);
+    }
+
+    pub(super) fn set_max_delay(&self, max_delay_ms: u64) {
+        self.state.lock().max_delay_ms = max_delay_ms;
+    }
+
+    pub(super) fn set_unknowns(&self, unknowns: u32) {
+        self.state.lock().unknowns = unknowns;
+    }
+
+    /// The node reaches it, or doesn't.
+    pub(super) fn set_cut(&self, node: NodeId, is_cut: bool) {
+        let mut state = self.state.lock();
+        if is_cut {
+            state.cut.insert(node);
+        } else {
+            state.cut.remove(&node);
+        }
+    }
+
+    pub(super) fn logs(&self) -> Vec<LogId> {
+        self.state.lock().logs.keys().copied().collect()
+    }
+
     pub(super) fn set_down(&self, is_down: bool) {
         self.state.lock().is_down = is_down;
     }
@@ -111,12 +145,13 @@ impl State {
             }
             return RollOutcome::Lost(record.head.clone());
         }
+        let before = record.head.clone();
         let mut closed = roll.closed.clone();
         // I3
         assert!(closed.end >= record.head.base && roll.open.base >= closed.end);
         closed.replicas = record.head.replicas.clone();
         if closed.end > closed.base {
-            record.closed.push(closed);
+            record.closed.push(closed.clone());
         }
         record.head = Head {
             epoch: Epoch(record.head.epoch.0 + 1),
@@ -128,6 +163,9 @@ impl State {
             token: roll.token,
         };
         self.closes += 1;
+        if let Some(watch) = &self.watch {
+            watch(roll.log, &before, &closed, &record.head);
+        }
         RollOutcome::Rolled(record.head.clone())
     }
 }
@@ -137,6 +175,7 @@ pub(super) struct Handle {
     pub(super) chains: Arc<Chains>,
     /// The node has died: nothing that it still wants is done.
     pub(super) is_dead: Arc<AtomicBool>,
+    pub(super) node: NodeId,
 }
 
 impl Handle {
@@ -145,7 +184,7 @@ impl Handle {
             let mut state = self.chains.state.lock();
             let max = state.max_delay_ms;
             let delay = if max == 0 { 0 } else { state.rng.random_range(0..=max) };
-            (delay, state.is_down)
+            (delay, state.is_down || state.cut.contains(&self.node))
         };
         if delay > 0 {
             tokio::time::sleep(Duration::from_millis(delay)).await;
