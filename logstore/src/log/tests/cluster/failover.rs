@@ -330,17 +330,3 @@ async fn a_replica_that_comes_back_without_meta_goes_on_when_meta_is_there() {
     let answer = timeout(Duration::from_secs(2), ticket).await;
     assert_eq!(acked(answer.expect("it is answered")), 1);
 }
-
-#[tokio::test(start_paused = true)]
-async fn what_a_replica_kept_over_a_crash_without_having_said_so_counts() {
-    let mut cluster = Cluster::new(2).await;
-    let log = cluster.create(1, &[1, 2]);
-    acked(cluster.append(1, keyed(log, 7, 0, "a")).await);
-    cluster.at(2).store.eager(false);
-    let ticket = cluster.at(1).logs.append(keyed(log, 7, 1, "b"));
-    sleep(Duration::from_millis(100)).await;
-    let disk = cluster.kill(2, 1);
-    cluster.revive(2, disk).await;
-    let answer = timeout(Duration::from_secs(2), ticket).await;
-    assert_eq!(acked(answer.expect("it is answered")), 1);
-}

@@ -126,3 +126,11 @@ fn broken_rules_are_found_out() {
 fn a_segment_of_a_log_that_is_not_durable_gets_no_hole() {
     simulate(HOLE, None).expect("no violation");
 }
+
+/// A replica that had all over a crash, and never said so, left its segment standing.
+#[test]
+fn seeds_that_stood_still_go_on() {
+    for seed in [595, 903] {
+        simulate(seed, None).expect("no violation");
+    }
+}
