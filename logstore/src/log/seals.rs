@@ -228,7 +228,7 @@ fn encode(sealed: &BTreeSet<SegmentId>) -> Bytes {
 
 fn decode(payload: &Bytes) -> Option<BTreeSet<SegmentId>> {
     let mut bytes = payload.clone();
-    if bytes.try_get_u8().ok()? != VERSION || bytes.len() % 12 != 0 {
+    if bytes.try_get_u8().ok()? != VERSION || !bytes.len().is_multiple_of(12) {
         return None;
     }
     let mut sealed = BTreeSet::new();

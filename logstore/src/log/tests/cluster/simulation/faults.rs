@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use tokio::time::{Instant, sleep};
 
 use super::world::World;
+use crate::LogClient;
 use crate::store::StoreError;
 
 /// Kinds that must all have been injected over the seeds of a run.
