@@ -118,6 +118,9 @@ fn encode_log(store: &LogStore, to: &mut Writer<'_>) -> Result<(), Error> {
     to.counter("log_read_bytes", "Bytes read", get(&log.read_bytes))?;
     to.counter("log_rolls", "Segments closed when full or old", get(&log.rolls))?;
     to.counter("log_crash_closes", "Segments closed after a restart", get(&log.crash_closes))?;
+    to.counter("log_peer_reads", "Reads of what another log store has", get(&log.peer_reads))?;
+    let copied = get(&log.copied_segments);
+    to.counter("log_copied_segments", "Segments copied between log stores", copied)?;
     let dropped = get(&log.dropped_segments);
     to.counter("log_dropped_segments", "Segments dropped by retention and trims", dropped)?;
     to.gauge("log_logs", "Logs in memory", get(&log.logs))

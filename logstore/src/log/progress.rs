@@ -125,6 +125,17 @@ impl Progress {
         }
     }
 
+    /// Resolves when all that was appended until now is durable.
+    ///
+    /// # Errors
+    /// The journal failed.
+    pub(super) async fn wait_settled(&self) -> Result<(), StoreError> {
+        match self.appended.load(Ordering::Relaxed).checked_sub(1) {
+            Some(last) => self.wait_durable(Position(last)).await,
+            None => Ok(()),
+        }
+    }
+
     /// Puts a log or a replica on the list.
     pub(super) fn enlist(&self, listed: Listed, listing: Listing) {
         self.listed.lock().push(listed);

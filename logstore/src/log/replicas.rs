@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use interflow_meta::{Epoch, LogId, NodeId, Offset};
@@ -48,6 +49,8 @@ pub(super) struct Held {
     state: Mutex<State>,
     /// Told when the replica has gone on.
     changed: Notify,
+    /// Who works with it now.
+    users: AtomicUsize,
 }
 
 struct State {
@@ -77,44 +80,51 @@ impl Replicas {
     ///
     /// # Errors
     /// The disk can't be read.
-    async fn held(
-        &self,
-        inner: &Inner,
-        id: SegmentId,
-        base: Offset,
-    ) -> Result<Arc<Held>, StoreError> {
-        if let Some(held) = self.held.lock().get(&id) {
-            return Ok(Arc::clone(held));
-        }
-        let on_disk = inner.store.segment(id);
-        let mut found = Found { end: base, ..Found::default() };
-        match &on_disk {
-            Some(segment) => {
-                found.end = segment.end.max(base);
-                found.is_damaged = !segment.damaged.is_empty() || segment.start > base;
-                match inner.store.last_snapshot(id).await {
-                    Ok(last) => found.last_snapshot = last.map(|(header, _)| header.base_offset),
-                    Err(StoreError::Damaged(_)) => found.is_damaged = true,
-                    Err(error) => return Err(error),
-                }
+    async fn held(&self, inner: &Inner, id: SegmentId, base: Offset) -> Result<InUse, StoreError> {
+        loop {
+            if let Some(held) = self.known_one(id) {
+                return Ok(held);
             }
-            // What was in it may be in what the disk doesn't give back.
-            None => found.is_damaged = self.seals.is_lost(),
+            let on_disk = inner.store.segment(id);
+            let mut found = Found { end: base, ..Found::default() };
+            match &on_disk {
+                Some(segment) => {
+                    // What an earlier sequencer here has just written counts when it is durable.
+                    inner.progress.wait_settled().await?;
+                    found.end = segment.end.max(base);
+                    found.is_damaged = !segment.damaged.is_empty() || segment.start > base;
+                    match inner.store.last_snapshot(id).await {
+                        Ok(last) => {
+                            found.last_snapshot = last.map(|(header, _)| header.base_offset);
+                        }
+                        Err(StoreError::Damaged(_)) => found.is_damaged = true,
+                        Err(error) => return Err(error),
+                    }
+                }
+                // What was in it may be in what the disk doesn't give back.
+                None => found.is_damaged = self.seals.is_lost(),
+            }
+            // Where nobody knows what was sealed, everything that was here is taken for it.
+            found.is_sealed = self.seals.has(id) || self.seals.is_lost() && on_disk.is_some();
+            let core = Replica::restart(base, None, false, &found, inner.rules);
+            let mut all = self.held.lock();
+            // Another may have come, written, and gone while this one was looking (I6).
+            if all.contains_key(&id) || inner.store.segment(id) == on_disk {
+                let held = all.entry(id).or_insert_with(|| Arc::new(Held::new(id, core)));
+                return Ok(InUse::new(held));
+            }
         }
-        // Where nobody knows what was sealed, everything that was here is taken for it.
-        found.is_sealed = self.seals.has(id) || self.seals.is_lost() && on_disk.is_some();
-        Ok(self.insert(Held::new(id, Replica::restart(base, None, false, &found, inner.rules))))
+    }
+
+    /// The replica, if it is in memory.
+    fn known_one(&self, id: SegmentId) -> Option<InUse> {
+        self.held.lock().get(&id).map(InUse::new)
     }
 
     /// Whether the segment is sealed here, or going to be: nobody may begin as its sequencer, for
     /// its end here may have been told.
     pub(super) fn is_to_be_sealed(&self, id: SegmentId) -> bool {
         self.asked.lock().contains(&id) || self.seals.has(id)
-    }
-
-    fn insert(&self, held: Held) -> Arc<Held> {
-        let mut all = self.held.lock();
-        Arc::clone(all.entry(held.id).or_insert_with(|| Arc::new(held)))
     }
 
     /// A segment of which this node was the sequencer until now has ended at `end` here.
@@ -127,7 +137,8 @@ impl Replicas {
         rules: Rules,
     ) {
         let found = Found { end, last_snapshot, is_sealed: self.seals.has(id), is_damaged: false };
-        self.insert(Held::new(id, Replica::restart(base, None, false, &found, rules)));
+        let core = Replica::restart(base, None, false, &found, rules);
+        self.held.lock().entry(id).or_insert_with(|| Arc::new(Held::new(id, core)));
     }
 
     /// Forgets replicas in memory: their segments are closed.
@@ -136,7 +147,7 @@ impl Replicas {
         let mut asked = self.asked.lock();
         for id in ids {
             asked.remove(id);
-            if all.get(id).is_some_and(|held| held.state.lock().is_idle()) {
+            if all.get(id).is_some_and(|held| held.is_idle()) {
                 all.remove(id);
             }
         }
@@ -165,9 +176,40 @@ impl Replicas {
     }
 }
 
-impl State {
+/// A replica that somebody works with: it stays in memory meanwhile, for two of one segment would
+/// each write as if there were no other (I6).
+struct InUse(Arc<Held>);
+
+impl InUse {
+    /// Called with the replicas' lock held.
+    fn new(held: &Arc<Held>) -> Self {
+        held.users.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(held))
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.users.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl std::ops::Deref for InUse {
+    type Target = Arc<Held>;
+
+    fn deref(&self) -> &Arc<Held> {
+        &self.0
+    }
+}
+
+impl Held {
+    /// Whether it can be forgotten.
     fn is_idle(&self) -> bool {
-        self.askers.is_empty() && !self.is_learning && !self.core.is_journaling()
+        let state = self.state.lock();
+        self.users.load(Ordering::SeqCst) == 0
+            && state.askers.is_empty()
+            && !state.is_learning
+            && !state.core.is_journaling()
     }
 }
 
@@ -183,7 +225,7 @@ pub(super) async fn receive(
 ) -> Result<(), StoreError> {
     match message {
         ToReplica::Committed { id, committed } => {
-            let held = inner.replicas.held.lock().get(id).cloned();
+            let held = inner.replicas.known_one(*id);
             let is_sealed = match held {
                 Some(held) => {
                     held.handle(inner, Event::Committed { from, committed: *committed }, None)?;
@@ -257,7 +299,7 @@ pub(super) async fn seal(
 
 /// What a copy goes on from.
 pub(super) struct Copying {
-    held: Arc<Held>,
+    held: InUse,
     inner: Arc<Inner>,
 }
 
@@ -344,7 +386,7 @@ impl Held {
     fn new(id: SegmentId, core: Replica) -> Self {
         let state =
             State { core, replies: None, askers: Vec::new(), is_listed: false, is_learning: false };
-        Self { id, state: Mutex::new(state), changed: Notify::new() }
+        Self { id, state: Mutex::new(state), changed: Notify::new(), users: AtomicUsize::new(0) }
     }
 
     /// Whether the segment's sequencer is known. If not, it is looked up in meta, and then `from`
