@@ -109,7 +109,7 @@ async fn healthy_metadata_has_no_problems() {
     assert_eq!(
         families,
         [
-            ("change", 2),
+            ("change", 3),
             ("config", 1),
             ("counter", 2),
             ("group", 6),
