@@ -32,6 +32,7 @@ class Producing(threading.Thread):
         # (partition, value) -> offset; in the order of the acknowledgements.
         self.acked = {}
         self.sent, self.errors, self.times = [], [], collections.defaultdict(list)
+        self.unsent = None
 
     def run(self):
         number = 0
