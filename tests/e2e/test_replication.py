@@ -5,6 +5,7 @@ The load runs through each test; what the clients were told is held against what
 
 import signal
 
+import confluent_kafka
 import pytest
 
 import mqtt_clients
@@ -120,6 +121,32 @@ def test_each_node_in_turn_is_stopped_and_started(cluster, unique):
             load.goes_on()
         # A message that is waiting for nothing is not lost, either.
         assert load.publisher.failures == 0
+
+
+def test_a_killed_gateway_takes_nothing_along(cluster, unique):
+    topic = unique("gateway")
+    group = unique("group")
+    with Load(cluster, topic) as load:
+        consumer = confluent_kafka.Consumer({
+            "bootstrap.servers": ",".join(gateway.bootstrap for gateway in cluster.gateways),
+            "group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False,
+        })  # fmt: skip
+        consumer.subscribe([topic])
+        first = until(lambda: consumer.poll(1), "nothing is consumed")
+        assert first.error() is None
+        committed = consumer.commit(first, asynchronous=False)
+        victim = cluster.gateways[1]
+        victim.kill()
+        try:
+            load.goes_on()
+            until(lambda: consumer.poll(1), "nothing is consumed any more")
+            place = confluent_kafka.TopicPartition(topic, first.partition())
+            (kept,) = consumer.committed([place], timeout=60)
+            assert kept.offset == committed[0].offset
+        finally:
+            victim.start()
+        consumer.close()
+        load.goes_on()
 
 
 def test_a_node_is_drained_and_given_up(cluster, unique):

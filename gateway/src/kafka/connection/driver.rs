@@ -218,8 +218,30 @@ impl Connection {
             let Poll::Ready(outcome) = turn.work.as_mut().poll(cx) else { return Ok(moved) };
             let Some(turn) = self.running.take() else { return Ok(moved) };
             moved = true;
+            let was_barrier = turn.is_barrier;
             self.answer(turn, outcome?)?;
+            if was_barrier {
+                self.begin_produces()?;
+            }
         }
+    }
+
+    /// Begins the appends of what a barrier held up, as far as the next one, all at once: a Produce
+    /// that is read from now on is begun at once and must not overtake them (K2).
+    fn begin_produces(&mut self) -> Result<(), End> {
+        let mut pendings = std::mem::take(&mut self.pendings);
+        for pending in pendings.up_to_barrier() {
+            if let Work::Request(request) = &pending.work
+                && let Some(route) = self.route(request.api as i16)
+                && matches!(route.run, Run::Produce)
+            {
+                self.check_authenticated(route)?;
+                let begun = self.broker.data.start_produce(request.version, &request.body);
+                pending.work = Work::Begun(Box::new(begun.map_err(Refusal::from)?));
+            }
+        }
+        self.pendings = pendings;
+        Ok(())
     }
 
     fn begin(&self, pending: Pending) -> Result<Turn, End> {

@@ -83,6 +83,11 @@ impl Pendings {
         self.barriers > 0
     }
 
+    /// Those that stand before the next barrier.
+    pub(super) fn up_to_barrier(&mut self) -> impl Iterator<Item = &mut Pending> {
+        self.queue.iter_mut().take_while(|pending| !pending.is_barrier)
+    }
+
     /// Drops those that may wait for others: nobody will see their answers.
     pub(super) fn drop_waiting(&mut self) {
         self.queue.retain(|pending| !pending.may_wait);

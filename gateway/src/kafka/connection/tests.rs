@@ -177,6 +177,35 @@ async fn k2_appends_of_pipelined_requests_are_in_flight_together_and_in_order() 
 }
 
 #[tokio::test]
+async fn k2_appends_behind_a_barrier_are_not_overtaken() {
+    let bench = Bench::new().await;
+    let mut client = bench.connect();
+    client.ask(9, &metadata(&["t"])).await;
+    bench.logs.hold();
+    // What is read at once stands behind the barrier when it is cut.
+    let mut frames = Vec::from(&frame_of(1, 9, &metadata(&["t"]))[..]);
+    for id in 2..4 {
+        frames.extend_from_slice(&frame_of(id, 9, &produce("t", -1)));
+    }
+    client.stream.write_all(&frames).await.expect("sent");
+    while bench.logs.appends().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    // The first waits for its commit, and no barrier stands before this one.
+    client.stream.write_all(&frame_of(4, 9, &produce("t", -1))).await.expect("sent");
+    while bench.logs.appends().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    bench.logs.release();
+    assert_eq!(client.receive::<MetadataRequest>(9).await.0, 1);
+    for at in 0..3 {
+        let (id, answer) = client.receive::<ProduceRequest>(9).await;
+        let partition = &answer.responses[0].partition_responses[0];
+        assert_eq!((i64::from(id), partition.base_offset), (at + 2, at));
+    }
+}
+
+#[tokio::test]
 async fn k2_a_waiting_fetch_delays_no_other_connection_and_appends_go_on_behind_it() {
     let bench = Bench::new().await;
     let mut waiting = bench.connect();
