@@ -38,6 +38,7 @@ mod take;
 mod tests;
 mod timers;
 mod waiting;
+mod walking;
 
 pub use config::LogConfig;
 pub use metrics::LogMetrics;

@@ -90,6 +90,9 @@ pub(crate) trait Registry: Send + Sync + 'static {
         replicas: &[NodeId],
     ) -> Result<bool, RegistryError>;
 
+    /// Up to `limit` logs by their id, behind `after`; fewer mean that there are no more.
+    async fn logs(&self, after: Option<LogId>, limit: usize) -> Result<Vec<LogId>, RegistryError>;
+
     /// A number that nobody else draws.
     fn token(&self) -> u64;
 }
@@ -180,6 +183,13 @@ impl Registry for Meta {
         self.transact(|tx| async move { logs::set_replicas(&tx, log, base, epoch, replicas).await })
             .await
             .map_err(|error: MetaError| RegistryError(error.to_string()))
+    }
+
+    async fn logs(&self, after: Option<LogId>, limit: usize) -> Result<Vec<LogId>, RegistryError> {
+        let found =
+            self.transact(|tx| async move { logs::all_logs(&tx, after, limit).await }).await;
+        let found = found.map_err(|error: MetaError| RegistryError(error.to_string()))?;
+        Ok(found.into_iter().map(|(log, _)| log).collect())
     }
 
     fn token(&self) -> u64 {

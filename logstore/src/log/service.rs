@@ -25,7 +25,7 @@ use super::seals::{SEALS, Seals};
 use super::state::{Log, Phase, Ready, SharedLog, Stage};
 use super::timers::{self, Timers};
 use super::waiting::Budget;
-use super::{load, open, resign, retain};
+use super::{load, open, resign, retain, walking};
 use crate::clock::Clock;
 use crate::core::producers::ProducerLimits;
 use crate::core::rules::Rules;
@@ -234,10 +234,11 @@ impl LogStore {
         self.inner.tasks.spawn_on(timers::run(inner), &self.inner.runtime);
     }
 
-    /// Starts the task that keeps segments on enough nodes.
+    /// Starts the tasks that keep segments on enough nodes.
     pub(super) fn start_mending(&self) {
-        let inner = Arc::clone(&self.inner);
-        self.inner.tasks.spawn_on(mend::run(inner), &self.inner.runtime);
+        let inner = &self.inner;
+        inner.tasks.spawn_on(mend::run(Arc::clone(inner)), &inner.runtime);
+        inner.tasks.spawn_on(walking::run(Arc::clone(inner)), &inner.runtime);
     }
 
     /// Starts the task that looks after retention.

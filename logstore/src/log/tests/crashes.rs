@@ -100,6 +100,11 @@ impl Registry for Turnstile {
         self.meta.set_replicas(log, closed, replicas).await
     }
 
+    async fn logs(&self, after: Option<LogId>, limit: usize) -> Result<Vec<LogId>, RegistryError> {
+        self.check()?;
+        self.meta.logs(after, limit).await
+    }
+
     fn token(&self) -> u64 {
         self.meta.random_u64()
     }

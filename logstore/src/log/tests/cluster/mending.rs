@@ -53,6 +53,22 @@ async fn with_too_few_nodes_a_log_goes_on_and_gets_its_third_replica_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_was_away_for_all_of_a_segment_gets_it_at_its_start() {
+    let mut cluster = Cluster::mending(3).await;
+    let log = cluster.create(1, &[1, 2, 3]);
+    let disk = cluster.kill(3, 0);
+    put(&cluster, log, 0).await;
+    rest().await;
+    let closed = cluster.chains.record(log).closed.remove(0);
+    assert!(closed.replicas.contains(&node(3)) && closed.end == 1, "{closed:?}");
+    // Nothing new is placed on it: nobody tells it of the log.
+    cluster.net.set_writable(node(3), false);
+    cluster.revive(3, disk).await;
+    rest().await;
+    assert_eq!(cluster.stored(3, log, 0), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_removed_node_had_is_copied_elsewhere() {
     let mut cluster = Cluster::mending(4).await;
     let log = cluster.create(1, &[1, 2, 3]);

@@ -247,6 +247,13 @@ impl Registry for Handle {
         Ok(true)
     }
 
+    async fn logs(&self, after: Option<LogId>, limit: usize) -> Result<Vec<LogId>, RegistryError> {
+        self.come().await?;
+        let state = self.chains.state.lock();
+        let behind = state.logs.keys().filter(|log| after.is_none_or(|after| **log > after));
+        Ok(behind.take(limit).copied().collect())
+    }
+
     fn token(&self) -> u64 {
         self.chains.state.lock().rng.random()
     }
