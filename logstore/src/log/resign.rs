@@ -105,8 +105,8 @@ pub(super) async fn learn(inner: Arc<Inner>, log: SharedLog) {
         match inner.registry.head(log.id).await {
             Ok(Some(Head { epoch: now, .. })) if now > epoch => break,
             Ok(None) => return inner.remove(&log),
-            // Whoever sealed it may be gone: anyone can close it.
-            Ok(Some(_)) if pause == LAST_LOOK => {
+            // Whoever sealed it may be gone: anyone can close it. Nobody may have, where the journal failed.
+            Ok(Some(_)) if pause == LAST_LOOK || inner.progress.failure().is_some() => {
                 let closed = recovering::recover(&inner, &log, epoch, factor, None).await;
                 match closed {
                     Ok(_) => continue,
