@@ -71,7 +71,7 @@ fn row(node: &NodeReport) -> Vec<String> {
     vec![
         node.id.to_string(),
         node.kind.clone(),
-        node.state.clone(),
+        if node.is_full { format!("{}, full", node.state) } else { node.state.clone() },
         if node.is_live { "yes" } else { "no" }.to_owned(),
         node.incarnation.to_string(),
         or_none(node.rack.clone()),

@@ -30,6 +30,8 @@ use crate::config::{Config, Role};
 
 /// Appends in flight, and what they need of the disk, are finished within this at shutdown.
 const FINISH: Duration = Duration::from_secs(4);
+/// What others are to know of the disk is told again after so long, when it could not be.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// Logs are handed over to their other replicas within this, before.
 const HAND_OVER: Duration = Duration::from_secs(5);
 
@@ -99,6 +101,7 @@ impl LogPart {
         let registration = Registration { disk: Some(marker.disk), disk_bytes, ..registration };
         let members = seat::take(config, meta, registration, shutdown).await?;
         let (log, peers) = open_log(config, role, disk, meta, &members).await?;
+        tokio::spawn(tell_of_full_disk(log.clone(), Arc::clone(&members), shutdown.clone()));
         Ok(Self { cluster, members, log, peers, disk_bytes })
     }
 
@@ -173,6 +176,25 @@ async fn open_log(
     );
     let log = opened.await.with_context(|| cannot_open(config))?;
     Ok((log, Some(peers)))
+}
+
+/// Lets others know while the disk takes nothing, so that they put nothing here.
+async fn tell_of_full_disk(log: LogStore, members: Arc<Members>, shutdown: CancellationToken) {
+    let mut out = log.watch_out_of_disk();
+    let telling = async {
+        loop {
+            let is_out = *out.borrow_and_update();
+            match members.set_full(is_out).await {
+                Ok(()) if out.changed().await.is_err() => return,
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "could not tell whether the disk takes anything");
+                    tokio::time::sleep(TELL_AGAIN).await;
+                }
+            }
+        }
+    };
+    shutdown.run_until_cancelled(telling).await;
 }
 
 fn cannot_open(config: &Config) -> String {

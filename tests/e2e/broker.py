@@ -22,8 +22,8 @@ META = os.environ.get("INTERFLOW_TEST_META", "embedded")
 class MetaServer:
     """`interflow meta serve` on a folder."""
 
-    def __init__(self, folder, *arguments, env=None):
-        command = [BINARY, "meta", "serve", "--data-dir", folder, "--listen", "127.0.0.1:0", *arguments]
+    def __init__(self, folder, *arguments, env=None, host="127.0.0.1"):
+        command = [BINARY, "meta", "serve", "--data-dir", folder, "--listen", f"{host}:0", *arguments]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
         )
@@ -46,6 +46,9 @@ def fdb_flags(folder, description="durable"):
 
 class Broker:
     """`interflow standalone` on a folder. Ports are chosen at the first start and kept over restarts."""
+
+    # Where its clients reach it.
+    host = "localhost"
 
     def __init__(self, *arguments, settings=None, data_dir=None, meta=META):
         self.arguments = arguments
@@ -103,7 +106,7 @@ class Broker:
 
     @property
     def bootstrap(self):
-        return f"localhost:{self.ports['kafka']}"
+        return f"{self.host}:{self.ports['kafka']}"
 
     def log(self):
         with open(os.path.join(self.folder, "stderr"), errors="replace") as errors:

@@ -44,6 +44,8 @@ class Role(Broker):
 
 
 class LogStore(Role):
+    listen_host = "127.0.0.1"
+
     def __init__(self, meta, node_id, *arguments, **more):
         self.node_id = node_id
         super().__init__(meta, *arguments, **more)
@@ -51,7 +53,7 @@ class LogStore(Role):
     def command(self):
         return [
             BINARY, "logstore", "--data-dir", self.data_dir, "--node-id", str(self.node_id),
-            "--logstore-listen", f"127.0.0.1:{self.ports.get('logstore', 0)}",
+            "--logstore-listen", f"{self.listen_host}:{self.ports.get('logstore', 0)}",
             "--admin-port", str(self.ports.get("admin", 0)), *self.arguments,
         ]  # fmt: skip
 
@@ -69,16 +71,29 @@ class Cluster:
 
     def __init__(self, stores=2, gateways=2, settings=None):
         self.folder = tempfile.mkdtemp(prefix="interflow-test-")
-        self.meta = MetaServer(os.path.join(self.folder, "meta"))
+        self.meta = self.new_meta()
         self.stores, self.gateways = [], []
         try:
             for node in range(1, stores + 1):
-                self.stores.append(LogStore(self.meta, node, "--rack", f"rack-{node}", settings=settings))
+                self.stores.append(self.new_store(node, "--rack", f"rack-{node}", settings=settings))
             for _ in range(gateways):
-                self.gateways.append(Gateway(self.meta, settings=settings))
+                self.gateways.append(self.new_gateway(settings=settings))
         except BaseException:
             self.close()
             raise
+
+    def new_meta(self):
+        return MetaServer(os.path.join(self.folder, "meta"))
+
+    def new_store(self, node, *arguments, **more):
+        return LogStore(self.meta, node, *arguments, **more)
+
+    def new_gateway(self, **more):
+        return Gateway(self.meta, **more)
+
+    def describe(self, topic):
+        """The lines of `interflow log describe`."""
+        return interflow("log", "describe", topic, *self.gateways[0].admin).stdout.splitlines()
 
     def close(self):
         for role in self.gateways + self.stores:

@@ -71,6 +71,8 @@ class Publishing(threading.Thread):
         self.gateways, self.topic = gateways, topic
         self.ending = threading.Event()
         self.acked, self.unknown, self.failures = [], [], 0
+        # Packet ids that were answered by an error.
+        self.refused = set()
 
     def run(self):
         number, client = 0, None
@@ -79,11 +81,14 @@ class Publishing(threading.Thread):
                 if client is None:
                     gateway = self.gateways[self.failures % len(self.gateways)]
                     client = mqtt_clients.paho_client("paho-5", gateway)
+                    client.on_publish = self._told
                 value = f"m{number}"
                 number += 1
                 told = client.publish(self.topic, value, qos=1)
                 told.wait_for_publish(20)
-                (self.acked if told.is_published() else self.unknown).append(value)
+                is_acked = told.is_published() and told.mid not in self.refused
+                self.refused.discard(told.mid)
+                (self.acked if is_acked else self.unknown).append(value)
             except Exception:  # noqa: BLE001 - whatever it is, the client goes elsewhere
                 self.failures += 1
                 self.unknown.append(f"m{number - 1}")
@@ -91,6 +96,10 @@ class Publishing(threading.Thread):
         if client is not None:
             client.loop_stop()
             client.disconnect()
+
+    def _told(self, _client, _data, mid, reason, _properties):
+        if reason.is_failure:
+            self.refused.add(mid)
 
     def stop(self):
         self.ending.set()

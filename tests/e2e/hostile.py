@@ -26,7 +26,7 @@ class Target:
     """Where a broker listens: what other processes need to know of it."""
 
     def __init__(self, broker):
-        self.ports, self.ca = dict(broker.ports), broker.ca
+        self.host, self.ports, self.ca = broker.host, dict(broker.ports), broker.ca
 
     def port(self, listener):
         return self.ports[listener]

@@ -119,7 +119,7 @@ def paho_client(kind, broker, **options):
         port = broker.port("mqtts")
     connected = threading.Event()
     client.on_connect = lambda *arguments: connected.set()
-    client.connect("localhost", port)
+    client.connect(broker.host, port)
     client.loop_start()
     assert connected.wait(PATIENCE), f"{kind} doesn't connect"
     return client

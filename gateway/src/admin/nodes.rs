@@ -21,6 +21,8 @@ pub struct NodeReport {
     pub kind: String,
     /// `provisioning`, `read-write`, `read-only`, `data-loss` or `gone`.
     pub state: String,
+    /// Its disk is full or has failed: it takes no new segments.
+    pub is_full: bool,
     /// Its lease was bumped in time, as the process sees it that answers.
     pub is_live: bool,
     /// Which life of the node.
@@ -43,6 +45,7 @@ impl NodeReport {
             id: member.id.0,
             kind: node.kind.to_string(),
             state: node.state.to_string(),
+            is_full: node.is_full,
             is_live: member.is_live,
             incarnation: node.incarnation,
             address: node.address.clone(),

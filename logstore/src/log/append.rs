@@ -94,7 +94,7 @@ impl Log {
         let mut effects = Effects::default();
         {
             let mut state = self.state.lock();
-            if let Some(reason) = inner.refusal() {
+            if let Some(reason) = inner.refusal(&state) {
                 effects.refuse(reply, reason);
             } else if append.batch.len() > inner.config.max_batch_bytes || append.count == 0 {
                 let max_bytes = inner.config.max_batch_bytes;
@@ -175,6 +175,25 @@ impl Log {
         effects.run(inner, self);
     }
 
+    /// The journal has failed: if the log can go on elsewhere, has it closed by its other replicas, and keeps for
+    /// them what isn't answered. Says whether it can.
+    pub(super) fn leave_failed_journal(self: &Arc<Self>, inner: &Arc<Inner>) -> bool {
+        let mut effects = Effects::default();
+        let has_others = {
+            let mut state = self.state.lock();
+            let has_others = inner.has_others(&state);
+            if has_others
+                && let Some(active) = state.active_mut()
+                && matches!(active.stage, Stage::Open | Stage::Draining)
+            {
+                active.stop(inner, &mut effects);
+            }
+            has_others
+        };
+        effects.run(inner, self);
+        has_others
+    }
+
     /// Answers all who wait, since nothing more will become durable: what never got to the journal
     /// by `refusal`, what did, and has an unknown outcome, by `in_flight`.
     pub(super) fn abandon(
@@ -220,11 +239,36 @@ impl State {
                     self.wait(inner, append, reply, effects);
                     self.list(Listing::Room(reports), effects);
                 }
+                Taken::NoDisk(append, reply, error) => {
+                    if self.leave_disk(inner, &error, effects) {
+                        self.wait(inner, append, reply, effects);
+                        self.roll_if_drained(effects);
+                    } else {
+                        self.refused(&append, inner);
+                        effects.refuse(reply, error);
+                    }
+                }
             }
             return;
         }
         self.wait(inner, append, reply, effects);
         self.press_on(effects);
+    }
+
+    /// The disk takes no more: has the log go on elsewhere. Says whether it can.
+    fn leave_disk(&mut self, inner: &Inner, error: &AppendError, effects: &mut Effects) -> bool {
+        let Some(ready) = self.ready_mut() else { return false };
+        let (factor, replicas) = (ready.factor, ready.replicas.clone());
+        let Some(active) = ready.active_mut() else { return false };
+        if inner.place(active.id().log, factor, &replicas, &[inner.me().node]).is_none() {
+            return false;
+        }
+        match error {
+            // What was taken before becomes durable.
+            AppendError::DiskFull => active.stage = Stage::Draining,
+            _ => active.stop(inner, effects),
+        }
+        true
     }
 
     /// Puts an append behind those that wait.
@@ -315,6 +359,16 @@ impl State {
                     self.waiting.put_back(append, reply, &inner.waiting);
                     self.list(Listing::Room(reports), effects);
                     return;
+                }
+                Taken::NoDisk(append, reply, error) => {
+                    if self.leave_disk(inner, &error, effects) {
+                        self.waiting.put_back(append, reply, &inner.waiting);
+                    } else {
+                        if let Some(active) = self.active_mut() {
+                            active.refused(&candidate(&append), inner);
+                        }
+                        effects.refuse(reply, error);
+                    }
                 }
             }
         }

@@ -167,7 +167,8 @@ impl LogClient for LogStore {
             return Ok(());
         }
         let log = inner.log(log);
-        recovering::recover(inner, &log, epoch, record.factor).await.map(|_| ())
+        let suspect = Some(record.head.sequencer.node);
+        recovering::recover(inner, &log, epoch, record.factor, suspect).await.map(|_| ())
     }
 
     async fn describe(&self, log: LogId) -> Result<LogDescription, LogError> {

@@ -1,7 +1,6 @@
 //! Does what a closing wants done: nodes for the next segment, the transaction, reading the head.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use interflow_meta::{LogId, NodeId, Offset};
@@ -115,11 +114,11 @@ impl Inner {
         let now_ms = self.clock.monotonic_ms();
         let me = self.me().node;
         let nodes = self.peers.candidates();
-        let is_leaving = self.is_leaving.load(Ordering::SeqCst);
+        let takes_segments = self.takes_segments();
         let usable = |node: NodeId| {
             !without.contains(&node)
                 && match node == me {
-                    true => !is_leaving,
+                    true => takes_segments,
                     false => !self.links.is_avoided(node, now_ms),
                 }
         };

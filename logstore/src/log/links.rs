@@ -52,6 +52,14 @@ impl Links {
         link
     }
 
+    /// The node takes segments again, by its own word.
+    pub(super) fn trust(&self, node: NodeId) {
+        let link = self.nodes.lock().get(&node).cloned();
+        if let Some(link) = link {
+            link.state.lock().avoided_until_ms = 0;
+        }
+    }
+
     /// Whether new segments are better put elsewhere: a link to `node` was made and has no
     /// connection, or it said that it can't take entries.
     pub(super) fn is_avoided(&self, node: NodeId, now_ms: u64) -> bool {

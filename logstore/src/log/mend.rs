@@ -12,6 +12,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use interflow_meta::{Epoch, LogId, NodeId};
 use parking_lot::Mutex;
@@ -25,6 +26,9 @@ use super::state::{Stage, segment};
 use crate::core::chain::Closed;
 use crate::peers::Pull;
 use crate::store::{FoundSegment, SegmentId};
+
+/// A node whose disk is full looks so often whether there is room again.
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 
 /// Logs that are to be looked at.
 #[derive(Debug, Default)]
@@ -50,13 +54,31 @@ pub(super) async fn run(inner: Arc<Inner>) {
     for found in inner.store.segments() {
         inner.mending.look_at(found.id.log);
     }
+    let mut out = inner.progress.watch_out();
+    let mut candidates = inner.peers.candidates();
     loop {
         let again = tokio::time::sleep(inner.config.retention_interval);
+        let is_full = inner.progress.is_out() && inner.progress.failure().is_none();
+        let look = async {
+            match is_full {
+                true => tokio::time::sleep(LOOK_FOR_ROOM).await,
+                false => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = inner.stop.cancelled() => return,
             () = inner.mending.filled.notified() => mend_logs(&inner).await,
-            () = inner.peers.changed() => place_logs(&inner).await,
+            // The sender is there as long as `inner`.
+            Ok(()) = out.changed() => place_logs(&inner).await,
+            () = look => inner.store.look_for_room(),
+            () = inner.peers.changed() => {
+                let before = std::mem::replace(&mut candidates, inner.peers.candidates());
+                for new in candidates.iter().filter(|new| !before.contains(new)) {
+                    inner.links.trust(new.node);
+                }
+                place_logs(&inner).await;
+            }
             // What could not be done then.
             () = again => {
                 place_logs(&inner).await;
@@ -98,7 +120,9 @@ impl Inner {
     /// Whether a segment on these nodes is better closed: one of them takes none any more, or there
     /// are more to be had.
     fn is_better_elsewhere(&self, log: LogId, factor: usize, replicas: &[NodeId]) -> bool {
-        let candidates = self.peers.candidates();
+        let me = self.me().node;
+        let mut candidates = self.peers.candidates();
+        candidates.retain(|candidate| candidate.node != me || self.takes_segments());
         let is_in = |node: &NodeId| candidates.iter().any(|candidate| candidate.node == *node);
         if replicas.iter().all(is_in) && replicas.len() >= factor {
             return false;

@@ -189,7 +189,12 @@ pub(super) async fn open(inner: Arc<Inner>, log: SharedLog) {
     }) else {
         return;
     };
-    let outcome = open_planned(&inner, log.id, &plan, &recovered).await;
+    let outcome = if inner.progress.failure().is_some() {
+        log.refuse_waiting(&inner, &AppendError::JournalFailed);
+        Err("the journal failed".to_owned())
+    } else {
+        open_planned(&inner, log.id, &plan, &recovered).await
+    };
     let failure = match outcome {
         Ok(Opened::Segment(opened)) => {
             let mut effects = Effects::default();

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::append::Listing;
 use super::replicas::Held;
@@ -44,6 +44,8 @@ pub struct Progress {
     /// One past the largest position that was given out.
     appended: AtomicU64,
     failure: OnceLock<String>,
+    /// The disk takes nothing: it is full, or the journal has failed.
+    is_out: watch::Sender<bool>,
     listed: Mutex<Vec<Listed>>,
     /// Tasks that wait for a report.
     reported: Notify,
@@ -61,6 +63,16 @@ impl Progress {
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
+    }
+
+    /// Whether the disk takes nothing: it is full, or the journal has failed.
+    pub(super) fn is_out(&self) -> bool {
+        *self.is_out.borrow()
+    }
+
+    /// Tells of changes of that.
+    pub(super) fn watch_out(&self) -> watch::Receiver<bool> {
+        self.is_out.subscribe()
     }
 
     /// How far the durable position is behind what was appended.
@@ -189,10 +201,20 @@ impl StoreEvents for Progress {
         }
         tracing::error!(reason, "the journal failed: no more appends are taken, reads go on");
         self.reported.notify_waiters();
+        self.is_out.send_replace(true);
         let Some(inner) = self.inner.get().and_then(Weak::upgrade) else { return };
         let refusal = AppendError::JournalFailed;
         for log in inner.all_logs() {
-            log.abandon(&inner, &refusal, &refusal);
+            if !log.leave_failed_journal(&inner) {
+                log.abandon(&inner, &refusal, &refusal);
+            }
         }
+    }
+
+    fn full(&self, is_full: bool) {
+        self.is_out.send_if_modified(|is_out| {
+            let is_to_be = is_full || self.failure().is_some();
+            std::mem::replace(is_out, is_to_be) != is_to_be
+        });
     }
 }

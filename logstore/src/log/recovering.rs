@@ -37,11 +37,14 @@ struct Driver<'a> {
     filled: Option<Filled>,
     /// Nodes that gave no answer when they were asked last.
     silent: Vec<NodeId>,
+    /// Somebody can't reach it: it isn't to be the next sequencer, if others can.
+    suspect: Option<NodeId>,
     told: mpsc::UnboundedSender<Told>,
     timer: Option<Instant>,
 }
 
-/// Closes the log's segment `epoch`, whose sequencer is gone, and opens the next one.
+/// Closes the log's segment `epoch`, whose sequencer is gone, and opens the next one. `suspect` answers
+/// here, perhaps, but not to all who need it: another is to be the sequencer, if there is one.
 ///
 /// # Errors
 /// Too few replicas answer, or meta doesn't.
@@ -50,6 +53,7 @@ pub(super) async fn recover(
     log: &SharedLog,
     epoch: Epoch,
     factor: usize,
+    suspect: Option<NodeId>,
 ) -> Result<Finish, LogError> {
     let (told, mut heard) = mpsc::unbounded_channel();
     let limits = RecoveryLimits { max_rounds: 3, ..RecoveryLimits::default() };
@@ -62,6 +66,7 @@ pub(super) async fn recover(
         head: None,
         filled: None,
         silent: Vec::new(),
+        suspect,
         told,
         timer: None,
     };
@@ -214,7 +219,12 @@ impl Driver<'_> {
         match effect {
             // Not to those that are silent: they may be gone and meta doesn't know yet.
             CloseEffect::Place => {
-                let placed = inner.place(log.id, self.factor, &filled.replicas, &self.silent);
+                let mut placed = inner.place(log.id, self.factor, &filled.replicas, &self.silent);
+                if let Some(nodes) = &mut placed
+                    && nodes.first() == self.suspect.as_ref()
+                {
+                    nodes.rotate_left(1);
+                }
                 let event = crate::core::closing::Event::Placed(placed);
                 // The loop is there as long as this is.
                 let _ = self.told.send(Told::Event(Event::Closing(event)));

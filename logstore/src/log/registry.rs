@@ -141,7 +141,9 @@ impl Registry for Meta {
                     roll.me.incarnation
                 } else {
                     match nodes::get(&tx, sequencer).await? {
-                        Some(node) if node.state == NodeState::ReadWrite => node.incarnation,
+                        Some(node) if node.state == NodeState::ReadWrite && !node.is_full => {
+                            node.incarnation
+                        }
                         _ => return Ok(None),
                     }
                 };

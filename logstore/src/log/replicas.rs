@@ -250,7 +250,7 @@ pub(super) async fn receive(
                 match held.handle(inner, event, Some(sent)) {
                     Err(StoreError::Busy) => report.await,
                     // It can't take it: the sequencer is to go on without this one.
-                    Err(StoreError::DiskFull) => {
+                    Err(StoreError::DiskFull | StoreError::Failed(_)) => {
                         replies.reply(of.id, Reply::Damaged);
                         return Ok(());
                     }
@@ -271,10 +271,22 @@ pub(super) async fn seal(
     base: Offset,
     by: NodeId,
 ) -> Result<Sealed, StoreError> {
+    let sealed = seal_here(inner, id, base, by).await;
+    // It is closed somewhere, and may go on past what is here.
+    inner.mending.look_at(id.log);
+    sealed
+}
+
+/// The same of one that is being mended already: who fails at that tries again later.
+async fn seal_here(
+    inner: &Arc<Inner>,
+    id: SegmentId,
+    base: Offset,
+    by: NodeId,
+) -> Result<Sealed, StoreError> {
     // First: a sequencer that begins meanwhile sees it, and one that has begun resigns.
     inner.replicas.asked.lock().insert(id);
     super::resign::resign(inner, id).await?;
-    inner.mending.look_at(id.log);
     let held = inner.replicas.held(inner, id, base).await?;
     let (answer, answered) = oneshot::channel();
     held.state.lock().askers.push((by, answer));
@@ -313,7 +325,7 @@ impl Copying {
         id: SegmentId,
         base: Offset,
     ) -> Result<Self, StoreError> {
-        seal(inner, id, base, inner.me().node).await?;
+        seal_here(inner, id, base, inner.me().node).await?;
         let held = inner.replicas.held(inner, id, base).await?;
         Ok(Self { held, inner: Arc::clone(inner) })
     }

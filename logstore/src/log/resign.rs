@@ -78,7 +78,7 @@ pub(super) async fn recover_own(inner: Arc<Inner>, log: SharedLog) {
     tracing::warn!(log = %log.id, "too few replicas answer: closing the segment with those that do");
     let mut pause = FIRST_LOOK;
     loop {
-        match recovering::recover(&inner, &log, epoch, factor).await {
+        match recovering::recover(&inner, &log, epoch, factor, None).await {
             Ok(_) => return,
             Err(error) => tracing::debug!(log = %log.id, %error, "not closed yet"),
         }
@@ -105,9 +105,9 @@ pub(super) async fn learn(inner: Arc<Inner>, log: SharedLog) {
         match inner.registry.head(log.id).await {
             Ok(Some(Head { epoch: now, .. })) if now > epoch => break,
             Ok(None) => return inner.remove(&log),
-            // Whoever sealed it may be gone: anyone can close it.
-            Ok(Some(_)) if pause == LAST_LOOK => {
-                let closed = recovering::recover(&inner, &log, epoch, factor).await;
+            // Whoever sealed it may be gone: anyone can close it. Nobody may have, where the journal failed.
+            Ok(Some(_)) if pause == LAST_LOOK || inner.progress.failure().is_some() => {
+                let closed = recovering::recover(&inner, &log, epoch, factor, None).await;
                 match closed {
                     Ok(_) => continue,
                     Err(error) => {

@@ -22,7 +22,7 @@ use super::progress::Progress;
 use super::registry::Registry;
 use super::replicas::Replicas;
 use super::seals::{SEALS, Seals};
-use super::state::{Log, Phase, Ready, SharedLog, Stage};
+use super::state::{Log, Phase, Ready, SharedLog, Stage, State};
 use super::timers::{self, Timers};
 use super::waiting::Budget;
 use super::{load, open, resign, retain, walking};
@@ -262,6 +262,13 @@ impl LogStore {
         }
     }
 
+    /// Whether the disk takes nothing since it is full, or the journal has failed; tells of changes. Others are to
+    /// put no segments here meanwhile.
+    #[must_use]
+    pub fn watch_out_of_disk(&self) -> tokio::sync::watch::Receiver<bool> {
+        self.inner.progress.watch_out()
+    }
+
     /// Who this node is.
     #[must_use]
     pub fn identity(&self) -> Identity {
@@ -380,9 +387,21 @@ impl Inner {
         }
     }
 
-    /// Why no appends are taken, if so.
-    pub(super) fn refusal(&self) -> Option<AppendError> {
-        if self.progress.failure().is_some() {
+    /// Whether new segments may be put here.
+    pub(super) fn takes_segments(&self) -> bool {
+        !self.is_leaving.load(Ordering::SeqCst) && !self.progress.is_out()
+    }
+
+    /// Whether a log can go on elsewhere, as far as is known here: not one with no other replica.
+    pub(super) fn has_others(&self, state: &State) -> bool {
+        let me = self.me().node;
+        state.ready().is_none_or(|ready| ready.replicas.len() > 1)
+            && self.peers.candidates().iter().any(|candidate| candidate.node != me)
+    }
+
+    /// Why a log takes no appends, if so.
+    pub(super) fn refusal(&self, state: &State) -> Option<AppendError> {
+        if self.progress.failure().is_some() && !self.has_others(state) {
             return Some(AppendError::JournalFailed);
         }
         self.is_stopping

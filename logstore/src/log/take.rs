@@ -21,6 +21,8 @@ pub(super) enum Taken {
     RollIsDue(Append, AppendReply),
     /// It has to wait until the journal has gone on.
     NoRoom(Append, AppendReply),
+    /// The disk takes nothing, for this reason, and the log has other replicas.
+    NoDisk(Append, AppendReply, AppendError),
 }
 
 impl Active {
@@ -81,6 +83,11 @@ impl Active {
                 Taken::Done(early)
             }
             Err(AppendError::Busy) => Taken::NoRoom(append, reply),
+            Err(error @ (AppendError::DiskFull | AppendError::JournalFailed))
+                if !self.links.is_empty() =>
+            {
+                Taken::NoDisk(append, reply, error)
+            }
             Err(error) => {
                 self.replication.refused(&batch, wall_ms);
                 effects.refuse(reply, error);

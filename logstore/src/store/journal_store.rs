@@ -220,6 +220,12 @@ impl EntryStore for JournalStore {
         }
     }
 
+    fn look_for_room(&self) {
+        let mut state = self.shared.state.lock();
+        state.recheck_space = true;
+        self.shared.wake_keeper(&mut state);
+    }
+
     async fn close(&self) {
         let has_threads = self.shared.options.threads;
         close::close(&self.shared, has_threads).await;

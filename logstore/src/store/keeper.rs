@@ -222,7 +222,7 @@ fn create(shared: &Shared, key: ExtentKey) -> io::Result<()> {
 fn out_of_space_or_fail(shared: &Shared, what: &str, error: &io::Error) {
     if error.kind() == io::ErrorKind::StorageFull {
         tracing::warn!(%error, what);
-        shared.state.lock().core.set_full(true);
+        shared.set_full(&mut shared.state.lock(), true);
     } else {
         shared.fail(&format!("{what}: {error}"));
     }

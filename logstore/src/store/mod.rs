@@ -93,6 +93,8 @@ pub trait StoreEvents: Send + Sync {
     fn durable(&self, position: Position);
     /// The journal failed for good: what was not reported durable never will be.
     fn failed(&self, reason: &str);
+    /// Entries are refused from now on since the disk is full ([`StoreError::DiskFull`]), or are taken again.
+    fn full(&self, _is_full: bool) {}
 }
 
 /// What a start found of a segment.
@@ -241,6 +243,9 @@ pub trait EntryStore: Send + Sync + 'static {
     /// put together, and what lives long is put in order, see
     /// [`Options::rewrite_min_life`].
     fn expect_life(&self, log: LogId, life: Option<Duration>);
+
+    /// While the disk is full: looks soon whether there is room again, which [`StoreEvents::full`] tells.
+    fn look_for_room(&self);
 
     /// Writes and syncs all that was appended, then refuses entries. Resolves when done: all that
     /// is durable was told of, and another store may be opened over the same disk.

@@ -282,8 +282,16 @@ impl Shared {
                 tracing::info!(free = space.free, "there is room again: appends are taken");
             }
         }
-        state.core.set_full(is_full);
+        self.set_full(&mut state, is_full);
         !is_full
+    }
+
+    /// Tells of it under the lock, so that what was told last is so.
+    pub(crate) fn set_full(&self, state: &mut State, is_full: bool) {
+        if state.core.is_full() != is_full {
+            state.core.set_full(is_full);
+            self.events.full(is_full);
+        }
     }
 
     /// Whether so many bytes can be written on the side and enough is still free.

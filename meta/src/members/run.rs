@@ -216,6 +216,20 @@ impl Members {
         self.settle().await
     }
 
+    /// Tells whether the disk takes anything: while it is full, no new segments come here.
+    ///
+    /// # Errors
+    /// Meta's own.
+    pub async fn set_full(&self, is_full: bool) -> Result<(), MetaError> {
+        let Some(meta) = &self.meta else { return Ok(()) };
+        let me = self.me;
+        meta.transact(
+            |tx| async move { nodes::set_full(&tx, me.id, me.incarnation, is_full).await },
+        )
+        .await?;
+        self.settle().await
+    }
+
     /// A round that gets through.
     async fn settle(&self) -> Result<(), MetaError> {
         let Some(meta) = &self.meta else { return Ok(()) };

@@ -185,6 +185,27 @@ async fn who_leaves_is_gone_at_the_next_read() {
 }
 
 #[tokio::test]
+async fn a_log_store_with_a_full_disk_takes_no_segments_until_it_says_so_or_starts_anew() {
+    let bed = Bed::new().await;
+    let one = bed.join(1, NodeKind::LogStore).await;
+    one.ready().await.unwrap();
+    one.set_full(true).await.unwrap();
+    let other = bed.join(2, NodeKind::LogStore).await;
+    assert_eq!((candidates(&one), candidates(&other)), (vec![], vec![]));
+    assert!(other.view().get(NodeId(1)).unwrap().serves_segments());
+    one.set_full(false).await.unwrap();
+    assert_eq!(candidates(&one), vec![1]);
+    one.set_full(true).await.unwrap();
+    let again = bed.join(1, NodeKind::LogStore).await;
+    again.ready().await.unwrap();
+    assert_eq!(candidates(&again), vec![1]);
+    // An earlier life says nothing any more.
+    one.set_full(true).await.unwrap();
+    let node = nodes::get(&bed.meta.begin(), NodeId(1)).await.unwrap().unwrap();
+    assert!(!node.is_full);
+}
+
+#[tokio::test]
 async fn a_log_store_takes_segments_when_it_is_ready_unless_it_was_drained() {
     let bed = Bed::new().await;
     let one = bed.join(1, NodeKind::LogStore).await;

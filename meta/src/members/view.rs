@@ -22,6 +22,7 @@ impl Member {
         self.is_live
             && self.node.kind.has_logs()
             && self.node.state == NodeState::ReadWrite
+            && !self.node.is_full
             && !self.node.address.is_empty()
     }
 

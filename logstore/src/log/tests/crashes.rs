@@ -185,6 +185,10 @@ impl EntryStore for Reporter {
         self.journal.expect_life(log, life);
     }
 
+    fn look_for_room(&self) {
+        self.journal.look_for_room();
+    }
+
     async fn close(&self) {
         self.journal.close().await;
     }

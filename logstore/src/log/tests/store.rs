@@ -90,6 +90,12 @@ impl MemStore {
         self.events.failed("a test");
     }
 
+    /// The disk is full, or isn't any more.
+    pub(super) fn fill(&self, is_full: bool) {
+        self.contents.lock().refuse = is_full.then_some(StoreError::DiskFull);
+        self.events.full(is_full);
+    }
+
     pub(super) fn refuse(&self, error: Option<StoreError>) {
         self.contents.lock().refuse = error;
     }
@@ -361,6 +367,8 @@ impl EntryStore for MemStore {
             None => contents.lives.remove(&log),
         };
     }
+
+    fn look_for_room(&self) {}
 
     async fn close(&self) {
         self.sync();

@@ -162,6 +162,25 @@ pub async fn set_state(tx: &Transaction, id: NodeId, state: NodeState) -> Result
     Ok(true)
 }
 
+/// Life `incarnation` of node `id` says whether its disk takes anything; nothing is written when that is known,
+/// or that life is over.
+///
+/// # Errors
+/// Meta's own.
+pub async fn set_full(
+    tx: &Transaction,
+    id: NodeId,
+    incarnation: u64,
+    is_full: bool,
+) -> Result<(), MetaError> {
+    match get(tx, id).await? {
+        Some(node) if node.incarnation == incarnation && node.is_full != is_full => {
+            put(tx, id, &Node { is_full, ..node })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// All nodes by id.
 ///
 /// # Errors

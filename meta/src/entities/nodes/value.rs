@@ -154,6 +154,8 @@ pub struct Node {
     pub lease_time: Duration,
     /// Its process has ended in order: nobody needs to wait for the lease.
     pub is_stopped: bool,
+    /// Its disk is full or has failed: it takes no new segments until it says otherwise.
+    pub is_full: bool,
 }
 
 impl Default for Node {
@@ -172,6 +174,7 @@ impl Default for Node {
             lease: 0,
             lease_time: DEFAULT_LEASE,
             is_stopped: false,
+            is_full: false,
         }
     }
 }
@@ -193,6 +196,7 @@ impl Node {
             lease: self.lease,
             lease_ms: u64::try_from(self.lease_time.as_millis()).unwrap_or(u64::MAX),
             is_stopped: self.is_stopped,
+            is_full: self.is_full,
         })
     }
 
@@ -219,6 +223,7 @@ impl Node {
                 ms => Duration::from_millis(ms),
             },
             is_stopped: message.is_stopped,
+            is_full: message.is_full,
         })
     }
 }

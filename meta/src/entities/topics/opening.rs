@@ -80,7 +80,9 @@ impl Lives {
             return Ok(*known);
         }
         match nodes::get_life(tx, node).await? {
-            Some(life) if life.state == NodeState::ReadWrite && !life.is_stopped => {
+            Some(life)
+                if life.state == NodeState::ReadWrite && !life.is_stopped && !life.is_full =>
+            {
                 self.0.insert(node, life.incarnation);
                 Ok(life.incarnation)
             }

@@ -330,3 +330,20 @@ async fn a_replica_that_comes_back_without_meta_goes_on_when_meta_is_there() {
     let answer = timeout(Duration::from_secs(2), ticket).await;
     assert_eq!(acked(answer.expect("it is answered")), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_another_sequencer_gets_one_though_the_last_one_answers() {
+    let cluster = Cluster::new(3).await;
+    for n in 0..12 {
+        let log = cluster.create(n, &[1, 2, 3]);
+        acked(cluster.append(1, keyed(log, 7, 0, "a")).await);
+        for epoch in 0..3 {
+            let before = cluster.sequencer(log).0;
+            let asked = before % 3 + 1;
+            cluster.at(asked).logs.recover(log, Epoch(epoch)).await.expect("recovered");
+            let head = cluster.chains.record(log).head;
+            assert_ne!(head.sequencer.node, node(before), "{log}");
+            assert_eq!(head.replicas.len(), 3);
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Several nodes in one process: the service over stores in memory, a network and a meta that
 //! fail as the test wants, in virtual time.
 
+mod disks;
 mod failover;
 mod mending;
 mod net;
