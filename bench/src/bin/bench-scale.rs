@@ -100,7 +100,8 @@ fn add_memory(report: &mut Report, cluster: &Cluster, when: &str) -> anyhow::Res
     let scenario = format!("memory {when}");
     let used = cluster.used()?;
     let mut add = |name: String, bytes: u64| {
-        report.add(&scenario, &name, "resident MiB", bytes as f64 / 1_048_576.0);
+        let metric = format!("{name}, resident MiB");
+        report.add(&scenario, US, &metric, bytes as f64 / 1_048_576.0);
     };
     add("meta".to_owned(), used.meta.resident_bytes);
     for (n, store) in (1..).zip(&used.stores) {
