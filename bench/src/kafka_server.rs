@@ -9,6 +9,9 @@ use anyhow::{Context, bail};
 
 use crate::process::Server;
 
+/// The id of Kafka's clusters.
+pub const CLUSTER_ID: &str = "Zm9yYmVuY2htYXJrc29ubA";
+
 /// The port of the server under test.
 pub const PORT: u16 = 29_192;
 
@@ -24,6 +27,16 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The one that is called so on the command line.
+    pub fn named(name: &str) -> anyhow::Result<Self> {
+        match name {
+            "interflow" => Ok(Self::Interflow),
+            "kafka" => Ok(Self::KafkaShipped),
+            "kafka-flush" => Ok(Self::KafkaFlush),
+            other => bail!("no server {other}: interflow, kafka or kafka-flush"),
+        }
+    }
+
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -72,13 +85,19 @@ impl Places {
         command
     }
 
+    /// An empty folder of that name in the scratch folder.
+    pub fn fresh(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let folder = self.scratch.join(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
     /// Starts a fresh server of `kind`; its data goes with the returned folder.
     pub fn start(&self, kind: Kind) -> anyhow::Result<Server> {
-        let data = self.scratch.join("server");
-        if data.exists() {
-            fs::remove_dir_all(&data)?;
-        }
-        fs::create_dir_all(&data)?;
+        let data = self.fresh("server")?;
         let log = self.scratch.join("server.log");
         let ready = SocketAddr::from(([127, 0, 0, 1], PORT));
         match kind {
@@ -96,7 +115,7 @@ impl Places {
                 let status = self
                     .java("256m")
                     .args(["kafka.tools.StorageTool", "format", "--standalone", "-t"])
-                    .arg("Zm9yYmVuY2htYXJrc29ubA")
+                    .arg(CLUSTER_ID)
                     .arg("-c")
                     .arg(&config)
                     .stdout(fs::File::create(self.scratch.join("format.log"))?)

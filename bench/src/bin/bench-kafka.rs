@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 use interflow_bench::fsync;
 use interflow_bench::kafka_load::{Load, consume, create_topic, end_to_end, produce};
-use interflow_bench::kafka_server::{Kind, Places};
+use interflow_bench::kafka_server::{Kind, PORT, Places};
 use interflow_bench::process::Server;
 use interflow_bench::report::Report;
 use interflow_bench::verdict::Limit;
@@ -56,12 +56,7 @@ async fn main() -> anyhow::Result<()> {
     let mut report = Report::new(about, &options);
     let mut kinds = Vec::new();
     for name in &options.servers {
-        kinds.push(match name.as_str() {
-            "interflow" => Kind::Interflow,
-            "kafka" => Kind::KafkaShipped,
-            "kafka-flush" => Kind::KafkaFlush,
-            other => anyhow::bail!("no server {other}: interflow, kafka or kafka-flush"),
-        });
+        kinds.push(Kind::named(name)?);
     }
     for round in 0..options.rounds {
         // The order turns, so that no server always comes after the same neighbour.
@@ -153,8 +148,10 @@ fn load(
     megabytes: u64,
 ) -> Load {
     Load {
+        bootstrap: format!("127.0.0.1:{PORT}"),
         topic: topic.into(),
         partitions,
+        replicas: 1,
         records: megabytes * 1_000_000 / record_bytes as u64,
         record_bytes,
         batch_bytes,

@@ -1,0 +1,40 @@
+//! Where a topic's logs are, as the admin port of a gateway tells.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// A log.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Log {
+    /// Its partition.
+    pub partition: usize,
+    /// The node that gives out offsets.
+    pub sequencer: usize,
+    /// Its segments; the last is open.
+    pub segments: Vec<Segment>,
+}
+
+/// A segment.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Segment {
+    /// The nodes that store it.
+    pub replicas: Vec<usize>,
+}
+
+impl Log {
+    /// Its open segment is on so many nodes.
+    pub fn is_on(&self, nodes: usize) -> bool {
+        self.segments.last().is_some_and(|open| open.replicas.len() == nodes)
+    }
+}
+
+/// The logs of `topic`.
+pub fn of(admin: SocketAddr, topic: &str) -> anyhow::Result<Vec<Log>> {
+    let agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(120)));
+    let agent = agent.build().new_agent();
+    let mut answer = agent.get(format!("http://{admin}/v1/topics/{topic}/logs")).call()?;
+    // A log with a chain of some segments takes some hundred bytes.
+    Ok(answer.body_mut().with_config().limit(256 << 20).read_json()?)
+}
