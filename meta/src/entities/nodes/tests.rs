@@ -222,7 +222,7 @@ proptest! {
         incarnation: u64, state in 0_u32..5, kind in 0_u32..3, names in [".{0,9}", ".{0,9}", ".{0,9}"],
         numbers: [u64; 3], ports in proptest::collection::vec(any::<u16>(), 0..3), started_ms: i64,
         disk in proptest::option::of(0..u128::MAX), min_level in 1..u32::MAX, more: u32,
-        lease_ms in 1..u64::MAX, is_stopped: bool,
+        lease_ms in 1..u64::MAX, is_stopped: bool, is_full: bool,
     ) {
         let [address, rack, host] = names;
         let [lease, disk_bytes, _] = numbers;
@@ -243,6 +243,7 @@ proptest! {
             lease,
             lease_time: Duration::from_millis(lease_ms),
             is_stopped,
+            is_full,
         };
         prop_assert_eq!(Node::decode(node.encode()).unwrap(), node);
     }
