@@ -163,6 +163,21 @@ def test_a_full_disk(in_memory, unique):
         load.goes_on()
 
 
+def test_all_disks_are_full(in_memory, unique):
+    cluster = in_memory
+    with Load(cluster, unique("all-full")) as load:
+        for store in cluster.stores:
+            store.disk.fill()
+        try:
+            # With two of them nothing can be acknowledged any more, and nothing fills the third.
+            until(lambda: sum(is_full(cluster, store) for store in cluster.stores) >= 2, "full disks are not noticed")
+        finally:
+            for store in cluster.stores:
+                store.disk.empty()
+        load.goes_on()
+        until(lambda: is_back(cluster, load.topic), "the nodes get no replicas any more")
+
+
 def test_a_disk_that_goes_read_only(in_images, unique):
     cluster = in_images
     with Load(cluster, unique("broken")) as load:
