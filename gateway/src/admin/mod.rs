@@ -32,7 +32,7 @@ use prometheus_client::registry::Registry;
 use crate::auth::Users;
 use crate::topics::Topics;
 
-pub use logs::{LogReport, SegmentReport};
+pub use logs::{LagReport, LogReport, SegmentReport};
 pub use nodes::NodeReport;
 pub use process::Health;
 pub use serve::AdminHandler;

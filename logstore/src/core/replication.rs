@@ -66,6 +66,15 @@ pub(crate) enum Effect<P = ()> {
 /// Effects of one step.
 pub(crate) type Effects<P = ()> = SmallVec<[Effect<P>; 4]>;
 
+/// How a replica keeps up with its sequencer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lag {
+    /// Offsets up to the sequencer's next that it isn't known to have durable.
+    pub(crate) records: u64,
+    /// It is connected, and neither slow nor left behind.
+    pub(crate) is_in_sync: bool,
+}
+
 /// What is to be done with a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
@@ -295,6 +304,13 @@ impl<T, P: Clone> Replication<T, P> {
     /// Whether it has stopped, since others close the segment.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stage == Stage::Stopped
+    }
+
+    /// How each replica keeps up, in their order; the first is this node.
+    pub(crate) fn lags(&self) -> impl Iterator<Item = Lag> {
+        let in_sync = [true].into_iter().chain(self.peers.iter().map(Peer::is_in_sync));
+        let lags = self.sequencer.lags().zip(in_sync);
+        lags.map(|(records, is_in_sync)| Lag { records, is_in_sync })
     }
 
     /// Where the newest snapshot lies.

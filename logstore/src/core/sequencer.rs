@@ -169,6 +169,11 @@ impl<T> Sequencer<T> {
         self.journaling.is_empty() && self.waiting.is_empty() && self.committed == self.next
     }
 
+    /// How many offsets each replica isn't known to have durable; the first is this node.
+    pub(crate) fn lags(&self) -> impl Iterator<Item = u64> {
+        self.durable_ends.iter().map(|end| self.next.saturating_sub(*end))
+    }
+
     /// What is to be done with a batch. Changes nothing.
     pub(crate) fn check(&self, batch: &Candidate) -> Check {
         let Some(key) = &batch.key else {

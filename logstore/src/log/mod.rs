@@ -11,6 +11,7 @@ mod append;
 mod client;
 mod closing;
 mod config;
+mod lags;
 mod links;
 mod load;
 mod mend;
@@ -40,6 +41,7 @@ mod timers;
 mod waiting;
 
 pub use config::LogConfig;
+pub use lags::ReplicaLags;
 pub use metrics::LogMetrics;
 pub use progress::Progress;
 pub use service::{Health, Identity, LogStore};

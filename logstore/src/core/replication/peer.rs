@@ -197,6 +197,11 @@ impl Peer {
         self.link == Link::Up
     }
 
+    /// Whether it is connected, and no roll to a segment without it was asked for.
+    pub(super) fn is_in_sync(&self) -> bool {
+        self.is_up() && !self.has_asked_for_roll
+    }
+
     pub(super) fn drop_out(&mut self) {
         self.link = Link::Dropped;
         self.behind_since_ms = None;

@@ -2,6 +2,7 @@
 //! fail as the test wants, in virtual time.
 
 mod failover;
+mod lagging;
 mod mending;
 mod net;
 mod registry;
