@@ -190,6 +190,9 @@ pub struct Storage {
     pub meta_cache_bytes: usize,
     /// How many log stores keep a topic that doesn't say: 1 in a standalone, 3 in a cluster.
     pub default_replication_factor: Option<u32>,
+    /// So many log stores have synced an append of a topic that doesn't say (`min.insync.replicas`)
+    /// before it is acknowledged, and never fewer than most of its replicas.
+    pub min_insync_replicas: Option<u32>,
 }
 
 impl Default for Storage {
@@ -206,6 +209,7 @@ impl Default for Storage {
             mqtt_partitions: 8,
             meta_cache_bytes: 8 << 20,
             default_replication_factor: None,
+            min_insync_replicas: None,
         }
     }
 }

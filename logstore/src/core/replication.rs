@@ -296,7 +296,7 @@ impl<T, P: Clone> Replication<T, P> {
 
     /// Whether something waits for a quorum that can't come about: too few peers are connected.
     pub(crate) fn is_stuck(&self) -> bool {
-        let acks = Quorum::of(self.peers.len() + 1).acks;
+        let acks = self.sequencer.acks();
         let connected = self.peers.iter().filter(|peer| peer.is_up()).count();
         connected + 1 < acks && self.sequencer.committed() < self.sequencer.next()
     }
@@ -342,9 +342,9 @@ impl<T, P: Clone> Replication<T, P> {
 
     /// Goes on in the next segment, which begins at `base` and has `replicas`. Nothing may be in
     /// flight.
-    pub(crate) fn reopen(&mut self, base: Offset, durability: Durability, replicas: usize) {
-        self.sequencer.reopen(base, durability, Quorum::of(replicas));
-        self.peers = (1..replicas).map(|_| Peer::new(base)).collect();
+    pub(crate) fn reopen(&mut self, base: Offset, durability: Durability, quorum: Quorum) {
+        self.sequencer.reopen(base, durability, quorum);
+        self.peers = (1..quorum.replicas).map(|_| Peer::new(base)).collect();
         self.queue = Queue::default();
         self.uncommitted.clear();
         self.uncommitted_bytes = 0;
@@ -422,7 +422,7 @@ impl<T, P: Clone> Replication<T, P> {
     /// Whether so many peers were left behind that nothing more can be committed.
     fn has_lost_its_quorum(&self) -> bool {
         let left = self.peers.iter().filter(|peer| peer.lacks().is_some()).count();
-        left + 1 < Quorum::of(self.peers.len() + 1).acks
+        left + 1 < self.sequencer.acks()
     }
 
     fn ask_for_roll(&mut self, peer: usize) -> Option<Effect<P>> {

@@ -134,25 +134,29 @@ impl LogClient for LogStore {
         let log = self.inner.ready(log).await?;
         let record =
             self.inner.registry.load(log.id).await.map_err(|error| LogError::Meta(error.0))?;
-        let Some(LogRecord { head, trim, policy, .. }) = record else {
+        let Some(LogRecord { head, trim, policy, factor, .. }) = record else {
             self.inner.remove(&log);
             return Ok(());
         };
         let durability = head.durability;
-        let is_other_class = {
+        let is_to_roll = {
             let mut state = log.state.lock();
             match state.ready_mut() {
                 Some(ready) => {
-                    ready.policy = policy;
-                    ready.active().is_some()
-                        && std::mem::replace(&mut ready.durability, durability) != durability
+                    (ready.policy, ready.factor) = (policy, factor);
+                    let is_other_quorum = ready.active().is_some_and(|active| {
+                        active.head.acks != factor.acks(active.head.replicas.len())
+                    });
+                    let is_other_class = ready.active().is_some()
+                        && std::mem::replace(&mut ready.durability, durability) != durability;
+                    is_other_class || is_other_quorum
                 }
                 None => false,
             }
         };
         log.raise_trim(trim);
-        // A segment keeps its class; the next one has the new class.
-        if is_other_class {
+        // A segment keeps its class and its quorum; the next one has the new ones.
+        if is_to_roll {
             log.begin_roll(&self.inner);
         }
         Ok(())

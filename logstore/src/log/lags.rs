@@ -38,7 +38,7 @@ impl LogStore {
 
 impl Ready {
     fn is_under_replicated(&self, active: &Active) -> bool {
-        self.replicas.len() < self.factor
+        self.replicas.len() < self.factor.replicas
             || active.replication.lags().any(|lag| !lag.is_in_sync)
             || self.chain.closed().any(|closed| closed.is_short)
     }

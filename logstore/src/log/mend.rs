@@ -23,6 +23,7 @@ use super::registry::LogRecord;
 use super::service::Inner;
 use super::state::{Stage, segment};
 use crate::core::chain::Closed;
+use crate::core::segment::Factor;
 use crate::peers::Pull;
 use crate::store::{FoundSegment, SegmentId};
 
@@ -97,10 +98,10 @@ pub(super) async fn place_logs(inner: &Arc<Inner>) {
 impl Inner {
     /// Whether a segment on these nodes is better closed: one of them takes none any more, or there
     /// are more to be had.
-    fn is_better_elsewhere(&self, log: LogId, factor: usize, replicas: &[NodeId]) -> bool {
+    fn is_better_elsewhere(&self, log: LogId, factor: Factor, replicas: &[NodeId]) -> bool {
         let candidates = self.peers.candidates();
         let is_in = |node: &NodeId| candidates.iter().any(|candidate| candidate.node == *node);
-        if replicas.iter().all(is_in) && replicas.len() >= factor {
+        if replicas.iter().all(is_in) && replicas.len() >= factor.replicas {
             return false;
         }
         let Some(next) = self.place(log, factor, replicas, &[]) else { return false };
@@ -139,9 +140,8 @@ async fn heal(inner: &Arc<Inner>, log: LogId, closed: &Closed) {
             }
         }
     }
-    let acks = closed.replicas.len() / 2 + 1;
     let unchanged = !closed.is_short && holders == closed.replicas.as_slice();
-    if holders.len() < acks || unchanged {
+    if holders.len() < closed.acks || unchanged {
         return;
     }
     // Those that are only away stay: they mend what they lack when they are back.

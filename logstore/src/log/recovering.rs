@@ -16,7 +16,7 @@ use super::{pulling, replicas};
 use crate::LogError;
 use crate::core::closing::{Effect as CloseEffect, Finish};
 use crate::core::recovery::{Effect, Event, GivenUp, Recovery, RecoveryLimits};
-use crate::core::segment::{Head, Nodes};
+use crate::core::segment::{Factor, Head, Nodes};
 use crate::peers::{Pull, Seal, Sealed};
 use crate::store::SegmentId;
 
@@ -32,7 +32,7 @@ struct Driver<'a> {
     inner: &'a Arc<Inner>,
     log: &'a SharedLog,
     epoch: Epoch,
-    factor: usize,
+    factor: Factor,
     head: Option<Head>,
     filled: Option<Filled>,
     /// Nodes that gave no answer when they were asked last.
@@ -49,7 +49,7 @@ pub(super) async fn recover(
     inner: &Arc<Inner>,
     log: &SharedLog,
     epoch: Epoch,
-    factor: usize,
+    factor: Factor,
 ) -> Result<Finish, LogError> {
     let (told, mut heard) = mpsc::unbounded_channel();
     let limits = RecoveryLimits { max_rounds: 3, ..RecoveryLimits::default() };
@@ -131,6 +131,7 @@ impl Driver<'_> {
                 base: head.base,
                 leader_epoch: head.leader_epoch,
                 replicas: head.replicas.clone(),
+                acks: head.acks,
                 bytes: 0,
                 max_timestamp: None,
             });
@@ -215,6 +216,11 @@ impl Driver<'_> {
             // Not to those that are silent: they may be gone and meta doesn't know yet.
             CloseEffect::Place => {
                 let placed = inner.place(log.id, self.factor, &filled.replicas, &self.silent);
+                if placed.is_none() {
+                    // One of them may be back.
+                    let silent = self.silent.iter().copied().collect();
+                    self.seal(silent, self.epoch, filled.base);
+                }
                 let event = crate::core::closing::Event::Placed(placed);
                 // The loop is there as long as this is.
                 let _ = self.told.send(Told::Event(Event::Closing(event)));

@@ -6,7 +6,7 @@ use interflow_meta::nodes::{self, NodeState};
 use interflow_meta::{Epoch, LogId, Meta, MetaError, NodeId, Offset};
 
 use crate::core::chain::{Closed, Open};
-use crate::core::segment::{Head, Life, Nodes};
+use crate::core::segment::{Factor, Head, Life, Nodes};
 
 /// A log as meta knows it.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ pub(crate) struct LogRecord {
     pub(crate) trim: Offset,
     pub(crate) policy: Policy,
     /// How many replicas its segments are to have.
-    pub(crate) factor: usize,
+    pub(crate) factor: Factor,
 }
 
 impl LogRecord {
@@ -111,7 +111,7 @@ impl Registry for Meta {
             closed: chain.closed.iter().map(closed).collect(),
             trim: chain.head.trim,
             policy: chain.head.policy,
-            factor: usize::try_from(chain.head.replication_factor).unwrap_or(usize::MAX).max(1),
+            factor: factor(&chain.head),
         }))
     }
 
@@ -207,6 +207,17 @@ fn is_own(found: &LogHead, roll: &Roll) -> bool {
     sequencer == roll.me && found.open.epoch == roll.open.epoch && found.open.base == roll.open.base
 }
 
+fn factor(head: &LogHead) -> Factor {
+    Factor {
+        replicas: usize::try_from(head.replication_factor).unwrap_or(usize::MAX).max(1),
+        least: head.policy.min_acks,
+    }
+}
+
+fn count(acks: u32) -> usize {
+    usize::try_from(acks).unwrap_or(usize::MAX)
+}
+
 fn head(head: &LogHead) -> Head {
     let open = &head.open;
     Head {
@@ -216,6 +227,7 @@ fn head(head: &LogHead) -> Head {
         durability: head.durability,
         sequencer: Life { node: open.sequencer, incarnation: open.incarnation },
         replicas: sequencer_first(open.sequencer, &open.replicas),
+        acks: count(open.acks),
         token: open.token,
     }
 }
@@ -236,6 +248,7 @@ fn closed(segment: &ClosedSegment) -> Closed {
         newest_ms: newest_ms(segment.max_timestamp_ms, segment.closed_ms),
         replicas: Nodes::from_slice(&segment.replicas),
         is_short: segment.is_short,
+        acks: count(segment.acks),
     }
 }
 

@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::super::super::registry::{LogRecord, Registry, RegistryError, Roll, RollOutcome};
 use crate::core::chain::Closed;
-use crate::core::segment::{Head, Life, Nodes};
+use crate::core::segment::{Factor, Head, Life, Nodes};
 
 /// What all nodes share.
 pub(super) struct Chains {
@@ -75,10 +75,19 @@ impl Chains {
             durability,
             sequencer: Life { node, incarnation },
             replicas: Nodes::from_slice(replicas),
+            acks: interflow_meta::logs::acks(replicas.len(), policy.min_acks),
             token: 1,
         };
+        let factor = Factor { replicas: factor, least: policy.min_acks };
         let record = LogRecord { head, closed: Vec::new(), trim: 0, policy, factor };
         state.logs.insert(log, record);
+    }
+
+    /// So many replicas must have an append from the next segment on.
+    pub(super) fn set_min_acks(&self, log: LogId, min_acks: u32) {
+        let mut state = self.state.lock();
+        let record = state.logs.get_mut(&log).expect("a log");
+        (record.policy.min_acks, record.factor.least) = (min_acks, min_acks);
     }
 
     /// The next life of a node.
@@ -150,6 +159,7 @@ impl State {
         // I3
         assert!(closed.end >= record.head.base && roll.open.base >= closed.end);
         closed.replicas = record.head.replicas.clone();
+        closed.acks = record.head.acks;
         if closed.end > closed.base {
             record.closed.push(closed.clone());
         }
@@ -160,6 +170,7 @@ impl State {
             durability: record.head.durability,
             sequencer: Life { node: sequencer, incarnation },
             replicas: roll.replicas.clone(),
+            acks: record.factor.acks(roll.replicas.len()),
             token: roll.token,
         };
         self.closes += 1;
