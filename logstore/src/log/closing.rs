@@ -43,7 +43,7 @@ pub(super) async fn perform(
         Effect::Transact(close) => {
             Some(Event::Transacted(transact(inner, log.id, &close, filled).await))
         }
-        Effect::ReadHead => Some(match inner.registry.head(log.id).await {
+        Effect::ReadHead => Some(match inner.head(log.id).await {
             Ok(head) => Event::Head(head),
             Err(_) => Event::HeadUnread,
         }),
@@ -97,7 +97,7 @@ pub(super) async fn transact(
         token: close.token,
         now_ms,
     };
-    match inner.registry.roll(&roll).await {
+    match inner.roll(roll).await {
         Ok(RollOutcome::Rolled(head)) => Outcome::Committed(head),
         Ok(RollOutcome::Lost(head)) => Outcome::Moved(head),
         Ok(RollOutcome::NoSuchLog) => Outcome::Gone,

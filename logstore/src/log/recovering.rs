@@ -173,7 +173,7 @@ impl Driver<'_> {
     fn read_head(&self) {
         let (inner, log) = (Arc::clone(self.inner), self.log.id);
         self.spawn(async move {
-            Told::Event(match inner.registry.head(log).await {
+            Told::Event(match inner.head(log).await {
                 Ok(head) => Event::Head(head),
                 Err(_) => Event::HeadUnread,
             })
@@ -252,11 +252,5 @@ pub(super) async fn seal_at(
             }
         };
     }
-    match inner.peers.seal(node, vec![Seal { id, base }]).await {
-        Ok(sealed) => sealed.into_iter().find(|sealed| sealed.id == id),
-        Err(error) => {
-            tracing::debug!(log = %id.log, %error, "a replica could not be sealed");
-            None
-        }
-    }
+    inner.seal_there(node, Seal { id, base }).await
 }

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::append::{Effects, Work};
 use super::config::LogConfig;
+use super::gather::Gathers;
 use super::links::Links;
 use super::mend::{self, Mending};
 use super::metrics::{LogMetrics, add, sub};
@@ -91,6 +92,7 @@ pub(crate) struct Inner {
     pub(super) waiting: Budget,
     pub(super) peers: Arc<dyn Peers>,
     pub(super) links: Links,
+    pub(super) gathers: Gathers,
     pub(super) timers: Timers,
     pub(super) mending: Mending,
     /// Closes that are being written to meta at a time.
@@ -210,6 +212,7 @@ impl LogStore {
             waiting: Budget::new(max_waiting),
             peers: parts.peers,
             links: Links::default(),
+            gathers: Gathers::default(),
             timers: Timers::default(),
             mending: Mending::default(),
             rolls: Semaphore::new(MAX_ROLLS),

@@ -3,6 +3,7 @@
 
 mod failover;
 mod lagging;
+mod many;
 mod mending;
 mod net;
 mod quorums;
