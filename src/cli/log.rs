@@ -17,11 +17,25 @@ pub(crate) enum Log {
         #[command(flatten)]
         admin: Admin,
     },
+    /// Have a log store look at the closed segments that it keeps for damage, now
+    Scrub {
+        #[command(flatten)]
+        admin: Admin,
+    },
 }
 
 impl Log {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let Self::Describe { topic, json, admin } = self;
+        match self {
+            Self::Describe { topic, json, admin } => Self::describe(topic, json, &admin),
+            Self::Scrub { admin } => {
+                admin.json::<bool>(Admin::agent().post(admin.url("/v1/scrub")).send_empty())?;
+                Ok(print_line("closed segments are being looked at for damage")?)
+            }
+        }
+    }
+
+    fn describe(topic: String, json: bool, admin: &Admin) -> anyhow::Result<()> {
         let (topic, partition) = match topic.rsplit_once(':') {
             Some((topic, partition)) => (topic.to_owned(), Some(partition.parse::<u32>()?)),
             None => (topic, None),

@@ -80,6 +80,7 @@ impl Gateway {
             health: state.clone(),
             meta: meta.clone(),
             members: members.clone(),
+            store: None,
             gateway: Some(gateway.admin()),
         });
         serving.serve(admin, Arc::new(routes));

@@ -8,9 +8,11 @@ use interflow_meta::{Epoch, LogId, NodeId, Offset};
 use super::metrics::add;
 use super::registry::LogRecord;
 use super::service::LogStore;
-use super::{pulling, query, read, recovering, replicas, retain};
+use super::{pulling, query, read, recovering, replicas, retain, scrub};
 use crate::core::segment::Life;
-use crate::peers::{Fetch, Fetched, PeerError, Pull, Replies, Seal, Sealed, ToReplica};
+use crate::peers::{
+    Checked, Checking, Fetch, Fetched, PeerError, Pull, Replies, Seal, Sealed, ToReplica,
+};
 use crate::store::StoreError;
 use crate::{
     Append, AppendError, AppendTicket, Bounds, LogClient, LogDescription, LogError, LogObserver,
@@ -34,6 +36,10 @@ impl LogStore {
 
     pub(crate) async fn peer_fetch(&self, fetch: Fetch) -> Result<Fetched, StoreError> {
         pulling::fetch(&self.inner, fetch).await
+    }
+
+    pub(crate) async fn peer_check(&self, ask: Checking) -> Result<Checked, PeerError> {
+        scrub::check(&self.inner, ask).await
     }
 
     pub(crate) async fn peer_pull(&self, pull: Pull) -> Result<Offset, PeerError> {

@@ -30,6 +30,7 @@ mod registry;
 mod replicas;
 mod resign;
 mod retain;
+mod scrub;
 mod seals;
 mod service;
 mod sources;

@@ -196,7 +196,8 @@ impl Driver<'_> {
     fn copy(&self, source: NodeId, target: NodeId, until: Offset) {
         let Some(base) = self.filled.as_ref().map(|filled| filled.base) else { return };
         let inner = Arc::clone(self.inner);
-        let pull = Pull { id: segment(self.log.id, self.epoch), base, source, until };
+        let pull =
+            Pull { id: segment(self.log.id, self.epoch), base, source, until, is_anew: false };
         self.spawn(async move {
             Told::Event(match pulling::pull_at(&inner, target, pull).await {
                 Ok(end) if end >= until => Event::Copied { node: target, end },

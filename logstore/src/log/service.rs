@@ -26,7 +26,7 @@ use super::seals::{SEALS, Seals};
 use super::state::{Log, Phase, Ready, SharedLog, Stage};
 use super::timers::{self, Timers};
 use super::waiting::Budget;
-use super::{load, open, resign, retain};
+use super::{load, open, resign, retain, scrub};
 use crate::clock::Clock;
 use crate::core::producers::ProducerLimits;
 use crate::core::rules::Rules;
@@ -95,6 +95,7 @@ pub(crate) struct Inner {
     pub(super) gathers: Gathers,
     pub(super) timers: Timers,
     pub(super) mending: Mending,
+    pub(super) scrubbing: scrub::Scrubbing,
     /// Closes that are being written to meta at a time.
     pub(super) rolls: Semaphore,
     pub(super) replicas: Replicas,
@@ -146,6 +147,7 @@ impl LogStore {
             rules: Rules::default(),
         });
         service.start_retention();
+        service.start_scrubbing();
         service
     }
 
@@ -190,6 +192,7 @@ impl LogStore {
         service.start_timers();
         service.start_mending();
         service.start_retention();
+        service.start_scrubbing();
         Ok(service)
     }
 
@@ -215,6 +218,7 @@ impl LogStore {
             gathers: Gathers::default(),
             timers: Timers::default(),
             mending: Mending::default(),
+            scrubbing: scrub::Scrubbing::default(),
             rolls: Semaphore::new(MAX_ROLLS),
             replicas: Replicas::new(parts.seals),
             rules: parts.rules,
@@ -241,6 +245,12 @@ impl LogStore {
     pub(super) fn start_mending(&self) {
         let inner = Arc::clone(&self.inner);
         self.inner.tasks.spawn_on(mend::run(inner), &self.inner.runtime);
+    }
+
+    /// Starts the task that looks at what closed segments hold.
+    pub(super) fn start_scrubbing(&self) {
+        let inner = Arc::clone(&self.inner);
+        self.inner.tasks.spawn_on(scrub::run(inner), &self.inner.runtime);
     }
 
     /// Starts the task that looks after retention.

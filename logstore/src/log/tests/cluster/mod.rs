@@ -8,6 +8,7 @@ mod mending;
 mod net;
 mod quorums;
 mod registry;
+mod scrubbing;
 mod simulation;
 
 use std::collections::BTreeMap;

@@ -13,13 +13,13 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, mpsc};
 
 use super::super::super::service::Inner;
-use super::super::super::{pulling, replicas};
+use super::super::super::{pulling, replicas, scrub};
 use crate::Offset;
 use crate::core::replication::Reply;
 use crate::core::segment::Life;
 use crate::peers::{
-    Fetch, Fetched, Link, LinkEvents, LogNode, PeerError, Peers, Pull, Replies, Seal, Sealed,
-    ToReplica,
+    Checked, Checking, Fetch, Fetched, Link, LinkEvents, LogNode, PeerError, Peers, Pull, Replies,
+    Seal, Sealed, ToReplica,
 };
 use crate::store::SegmentId;
 
@@ -417,6 +417,10 @@ impl Peers for NetPeers {
 
     async fn pull(&self, to: NodeId, pull: Pull) -> Result<Offset, PeerError> {
         self.call(to, async move |inner| pulling::pull(&inner, pull).await).await
+    }
+
+    async fn check(&self, to: NodeId, ask: Checking) -> Result<Checked, PeerError> {
+        self.call(to, async move |inner| scrub::check(&inner, ask).await).await
     }
 
     async fn changed(&self) {
