@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use interflow_meta::{Epoch, LogId, Offset};
+use interflow_meta::{Epoch, LogId, NodeId, Offset};
 
 use crate::error::{AppendError, LogError, ReadError};
 use crate::ticket::AppendTicket;
@@ -226,6 +226,17 @@ pub struct SegmentDescription {
     pub damaged: Vec<(Offset, Offset)>,
 }
 
+/// How a replica of a log's open segment keeps up with the sequencer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaDescription {
+    /// The node.
+    pub node: NodeId,
+    /// Records up to the sequencer's next that it isn't known to have durable.
+    pub lag: u64,
+    /// It is connected, and neither slow nor left behind.
+    pub is_in_sync: bool,
+}
+
 /// A log as operators see it.
 #[derive(Clone, Debug)]
 pub struct LogDescription {
@@ -233,6 +244,8 @@ pub struct LogDescription {
     pub bounds: Bounds,
     /// Its segments, oldest first.
     pub segments: Vec<SegmentDescription>,
+    /// The replicas of the open segment, its sequencer first; none where nobody gives out offsets.
+    pub replicas: Vec<ReplicaDescription>,
     /// Producers whose sequences are remembered.
     pub producers: usize,
 }

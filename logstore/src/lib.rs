@@ -19,14 +19,14 @@ mod ticket;
 
 pub use client::{
     Append, AppendKey, AppendKind, AppendResult, Appended, Bounds, EarlyBatch, KeyDigest,
-    LogClient, LogDescription, LogObserver, Observation, Read, ReadOutcome, SegmentDescription,
-    StoredBatch, Withheld,
+    LogClient, LogDescription, LogObserver, Observation, Read, ReadOutcome, ReplicaDescription,
+    SegmentDescription, StoredBatch, Withheld,
 };
 pub use core::place::{Candidate, place};
 pub use error::{AppendError, LogError, ReadError};
 pub use interflow_meta::{Durability, Epoch, LogId, NodeId, Offset};
 pub use journal::fuzz::{fuzz_journal, journal_seeds};
-pub use log::{Health, Identity, LogConfig, LogMetrics, LogStore, Progress};
+pub use log::{Health, Identity, LogConfig, LogMetrics, LogStore, Progress, ReplicaLags};
 pub use marker::{Claim, Marker, MarkerError};
 pub use peers::LogNode;
 pub use routing::{

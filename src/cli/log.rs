@@ -1,7 +1,7 @@
 //! `interflow log`: the logs behind a topic, by the admin API.
 
 use clap::Subcommand;
-use interflow_gateway::admin::{LogReport, SegmentReport};
+use interflow_gateway::admin::{LagReport, LogReport, SegmentReport};
 
 use super::{Admin, print_line, print_table};
 
@@ -11,6 +11,14 @@ pub(crate) enum Log {
     Describe {
         /// The topic, or one partition as TOPIC:PARTITION
         topic: String,
+        /// Print what the admin API answers
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        admin: Admin,
+    },
+    /// Have a log store look at the closed segments that it keeps for damage, now
+    Scrub {
         #[command(flatten)]
         admin: Admin,
     },
@@ -18,17 +26,28 @@ pub(crate) enum Log {
 
 impl Log {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let Self::Describe { topic, admin } = self;
+        match self {
+            Self::Describe { topic, json, admin } => Self::describe(topic, json, &admin),
+            Self::Scrub { admin } => {
+                admin.json::<bool>(Admin::agent().post(admin.url("/v1/scrub")).send_empty())?;
+                Ok(print_line("closed segments are being looked at for damage")?)
+            }
+        }
+    }
+
+    fn describe(topic: String, json: bool, admin: &Admin) -> anyhow::Result<()> {
         let (topic, partition) = match topic.rsplit_once(':') {
             Some((topic, partition)) => (topic.to_owned(), Some(partition.parse::<u32>()?)),
             None => (topic, None),
         };
         let url = admin.url(&format!("/v1/topics/{topic}/logs"));
-        let reports: Vec<LogReport> = admin.json(Admin::agent().get(&url).call())?;
+        let mut reports: Vec<LogReport> = admin.json(Admin::agent().get(&url).call())?;
+        reports.retain(|report| partition.is_none_or(|wanted| wanted == report.partition));
+        if json {
+            print_line(&serde_json::to_string_pretty(&reports)?)?;
+            return Ok(());
+        }
         for report in reports {
-            if partition.is_some_and(|wanted| wanted != report.partition) {
-                continue;
-            }
             print_line(&format!(
                 "{topic}:{} log {}, offsets {} to {} (stable {}), leader epoch {}, {} producers, \
                  sequencer {}, replication factor {}",
@@ -59,11 +78,12 @@ impl Log {
                         segment.end.map_or_else(|| "open".into(), |end| end.to_string()),
                         segment.bytes.to_string(),
                         replicas(segment),
+                        lags(segment),
                         if damaged.is_empty() { "-".into() } else { damaged.join(" ") },
                     ]
                 })
                 .collect();
-            print_table(&["  EPOCH", "BASE", "END", "BYTES", "REPLICAS", "DAMAGED"], &rows)?;
+            print_table(&["  EPOCH", "BASE", "END", "BYTES", "REPLICAS", "LAG", "DAMAGED"], &rows)?;
         }
         Ok(())
     }
@@ -72,4 +92,18 @@ impl Log {
 fn replicas(segment: &SegmentReport) -> String {
     let nodes: Vec<_> = segment.replicas.iter().map(u32::to_string).collect();
     nodes.join(",") + if segment.is_short { " (short)" } else { "" }
+}
+
+/// How many records each replica of an open segment is behind, in their order.
+fn lags(segment: &SegmentReport) -> String {
+    match &segment.lags {
+        _ if segment.end.is_some() => "-".to_owned(),
+        None => "unknown".to_owned(),
+        Some(lags) => {
+            let of = |lag: &LagReport| {
+                lag.records.to_string() + if lag.is_in_sync { "" } else { " (out of sync)" }
+            };
+            lags.iter().map(of).collect::<Vec<_>>().join(",")
+        }
+    }
 }

@@ -184,12 +184,20 @@ pub struct Storage {
     pub rewrite_bytes_per_second: u64,
     /// How often retention is looked at, in seconds.
     pub retention_interval_s: u64,
+    /// How often closed segments are looked at for damage, in seconds …
+    pub scrub_interval_s: u64,
+    /// … and how many of their bytes a second; their other replicas are read as well. 0: only when
+    /// `interflow log scrub` says so.
+    pub scrub_bytes_per_second: u64,
     /// Partitions of the topic that MQTT messages go to, when it is created.
     pub mqtt_partitions: u32,
     /// Pages that the embedded metadata store keeps in memory, in bytes.
     pub meta_cache_bytes: usize,
     /// How many log stores keep a topic that doesn't say: 1 in a standalone, 3 in a cluster.
     pub default_replication_factor: Option<u32>,
+    /// So many log stores have synced an append of a topic that doesn't say (`min.insync.replicas`)
+    /// before it is acknowledged, and never fewer than most of its replicas.
+    pub min_insync_replicas: Option<u32>,
 }
 
 impl Default for Storage {
@@ -203,9 +211,12 @@ impl Default for Storage {
             min_free_percent: 5,
             rewrite_bytes_per_second: 32 << 20,
             retention_interval_s: 30,
+            scrub_interval_s: 86_400,
+            scrub_bytes_per_second: 4 << 20,
             mqtt_partitions: 8,
             meta_cache_bytes: 8 << 20,
             default_replication_factor: None,
+            min_insync_replicas: None,
         }
     }
 }

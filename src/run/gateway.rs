@@ -60,6 +60,7 @@ impl Gateway {
             placement: Placement::Members {
                 members: members.clone(),
                 default_replication_factor: config.default_replication_factor(Role::Gateway),
+                min_insync_replicas: config.storage.min_insync_replicas.unwrap_or(1),
             },
             disk_bytes: None,
         };
@@ -79,6 +80,7 @@ impl Gateway {
             health: state.clone(),
             meta: meta.clone(),
             members: members.clone(),
+            store: None,
             gateway: Some(gateway.admin()),
         });
         serving.serve(admin, Arc::new(routes));

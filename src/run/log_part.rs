@@ -156,6 +156,8 @@ async fn open_log(
     let identity = Identity { node: me.id, incarnation: me.incarnation };
     let log_config = LogConfig {
         retention_interval: Duration::from_secs(storage.retention_interval_s.max(1)),
+        scrub_interval: Duration::from_secs(storage.scrub_interval_s.max(1)),
+        scrub_bytes_per_second: storage.scrub_bytes_per_second,
         ..LogConfig::default()
     };
     let clock = Arc::new(SystemClock::new());

@@ -77,6 +77,7 @@ impl Logstore {
             health: state.clone(),
             meta: meta.clone(),
             members: logs.members.clone(),
+            store: Some(logs.log.clone()),
             gateway: None,
         });
         serving.serve(admin, Arc::new(routes));

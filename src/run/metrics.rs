@@ -123,7 +123,19 @@ fn encode_log(store: &LogStore, to: &mut Writer<'_>) -> Result<(), Error> {
     to.counter("log_copied_segments", "Segments copied between log stores", copied)?;
     let dropped = get(&log.dropped_segments);
     to.counter("log_dropped_segments", "Segments dropped by retention and trims", dropped)?;
-    to.gauge("log_logs", "Logs in memory", get(&log.logs))
+    let scrubs = get(&log.scrubs);
+    to.counter("log_scrubs", "Looks at all closed segments for damage", scrubs)?;
+    to.counter("log_scrubbed_bytes", "Bytes that were looked at", get(&log.scrubbed_bytes))?;
+    let help = "Replicas of segments found to be damaged or unlike the others";
+    to.counter("log_damaged_segments", help, get(&log.damaged_segments))?;
+    let repaired = get(&log.repaired_segments);
+    to.counter("log_repaired_segments", "Segments copied anew for that", repaired)?;
+    to.gauge("log_logs", "Logs in memory", get(&log.logs))?;
+    let lags = store.replica_lags();
+    to.gauge("log_sequenced_logs", "Logs that this node gives out offsets of", lags.logs)?;
+    let help = "Of those, logs with a replica too few or out of sync";
+    to.gauge("log_under_replicated_logs", help, lags.under_replicated)?;
+    to.gauge("log_max_replica_lag", "Records that the last of their replicas lacks", lags.max)
 }
 
 fn encode_mqtt(mqtt: &MqttMetrics, to: &mut Writer<'_>) -> Result<(), Error> {

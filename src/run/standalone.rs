@@ -76,6 +76,7 @@ impl Standalone {
             health: state.clone(),
             meta: meta.clone(),
             members: logs.members.clone(),
+            store: Some(logs.log.clone()),
             gateway: Some(gateway.admin()),
         });
         serving.serve(admin, Arc::new(routes));

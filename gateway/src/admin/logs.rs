@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::StreamExt;
-use interflow_logstore::{LogClient, LogDescription, LogId};
+use interflow_logstore::{LogClient, LogDescription, LogId, ReplicaDescription};
 use interflow_meta::logs::{self, Chain};
 use interflow_meta::{Meta, MetaError};
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,25 @@ pub struct SegmentReport {
     pub is_short: bool,
     /// Damaged offsets, each range without its end.
     pub damaged: Vec<(u64, u64)>,
+    /// How each replica of the open segment keeps up; none while its sequencer can't be asked.
+    pub lags: Option<Vec<LagReport>>,
+}
+
+/// How a replica keeps up with its sequencer.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct LagReport {
+    /// The node.
+    pub node: u32,
+    /// Records up to the next offset that it isn't known to have durable.
+    pub records: u64,
+    /// It is connected, and neither slow nor left behind.
+    pub is_in_sync: bool,
+}
+
+impl LagReport {
+    fn new(said: &ReplicaDescription) -> Self {
+        Self { node: said.node.0, records: said.lag, is_in_sync: said.is_in_sync }
+    }
 }
 
 impl LogReport {
@@ -85,6 +104,10 @@ impl LogReport {
             let segments = description.iter().flat_map(|description| &description.segments);
             segments.into_iter().find(|segment| segment.epoch == epoch)
         };
+        // Who isn't the sequencer of the segment that meta knows as open says nothing of it.
+        let is_said = said(open.epoch.0).is_some_and(|segment| segment.end.is_none());
+        let lags = description.as_ref().filter(|said| is_said && !said.replicas.is_empty());
+        let lags = lags.map(|said| said.replicas.iter().map(LagReport::new).collect());
         let closed = chain.closed.iter().map(|segment| SegmentReport {
             epoch: segment.epoch.0,
             base: segment.base,
@@ -93,6 +116,7 @@ impl LogReport {
             replicas: segment.replicas.iter().map(|node| node.0).collect(),
             is_short: segment.is_short,
             damaged: said(segment.epoch.0).map(|said| said.damaged.clone()).unwrap_or_default(),
+            lags: None,
         });
         let mut segments: Vec<_> = closed.collect();
         segments.push(SegmentReport {
@@ -103,6 +127,7 @@ impl LogReport {
             replicas: open.replicas.iter().map(|node| node.0).collect(),
             is_short: false,
             damaged: said(open.epoch.0).map(|said| said.damaged.clone()).unwrap_or_default(),
+            lags,
         });
         Self {
             partition,

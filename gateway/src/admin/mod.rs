@@ -8,6 +8,7 @@
 //! | `GET /v1/nodes` | all nodes: [`NodeReport`] | every process |
 //! | `POST /v1/nodes/{id}/drain` | `{"undo": false}`: takes no new segments; or takes them again | every process |
 //! | `POST /v1/nodes/{id}/remove` | `{"force": false}`: is gone for good | every process |
+//! | `POST /v1/scrub` | `true`: closed segments are looked at for damage, from now on | log stores |
 //! | `GET /v1/users`, `POST /v1/users`, `POST /v1/users/remove` | names; add; remove | gateways |
 //! | `GET /v1/topics/{topic}/logs` | the logs of a topic: [`LogReport`] | gateways |
 
@@ -15,6 +16,7 @@ mod failure;
 mod logs;
 mod nodes;
 mod process;
+mod scrub;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -24,7 +26,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use interflow_logstore::LogClient;
+use interflow_logstore::{LogClient, LogStore};
 use interflow_meta::Meta;
 use interflow_meta::members::Members;
 use prometheus_client::registry::Registry;
@@ -32,7 +34,7 @@ use prometheus_client::registry::Registry;
 use crate::auth::Users;
 use crate::topics::Topics;
 
-pub use logs::{LogReport, SegmentReport};
+pub use logs::{LagReport, LogReport, SegmentReport};
 pub use nodes::NodeReport;
 pub use process::Health;
 pub use serve::AdminHandler;
@@ -50,6 +52,8 @@ pub struct Admin {
     pub meta: Meta,
     /// Who lives.
     pub members: Arc<Members>,
+    /// Where there is a log store.
+    pub store: Option<LogStore>,
     /// What only a gateway has.
     pub gateway: Option<GatewayAdmin>,
 }
@@ -67,8 +71,11 @@ pub struct GatewayAdmin {
 
 /// All routes, over `admin`.
 fn router(admin: Admin) -> Router {
-    let Admin { metrics, health, meta, members, gateway } = admin;
+    let Admin { metrics, health, meta, members, store, gateway } = admin;
     let mut router = process::routes(metrics, health).merge(nodes::routes(meta.clone(), members));
+    if let Some(store) = store {
+        router = router.merge(scrub::routes(store));
+    }
     if let Some(GatewayAdmin { log, topics, users }) = gateway {
         router = router.merge(users::routes(users)).merge(logs::routes(log, topics, meta));
     }

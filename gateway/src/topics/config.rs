@@ -77,6 +77,9 @@ pub struct TopicConfig {
     pub timestamp_after_max_ms: u64,
     /// When an append is acknowledged.
     pub durability: Durability,
+    /// So many replicas at least have an append before it is acknowledged; never fewer than a
+    /// majority.
+    pub min_insync_replicas: u32,
 }
 
 impl TopicConfig {
@@ -167,7 +170,23 @@ impl TopicConfig {
             retention_bytes: self.retention_bytes,
             segment_bytes: self.segment_bytes,
             segment_ms: self.segment_ms,
+            min_acks: self.min_insync_replicas,
         }
+    }
+
+    /// Whether a topic of so many replicas can have this configuration.
+    ///
+    /// # Errors
+    /// It wants more of them to be in sync than there are.
+    pub fn check_replicas(&self, replicas: u32) -> Result<(), ConfigError> {
+        if self.min_insync_replicas <= replicas {
+            return Ok(());
+        }
+        Err(ConfigError::Value {
+            name: MIN_INSYNC_REPLICAS,
+            value: self.min_insync_replicas.to_string(),
+            why: "the topic has fewer replicas",
+        })
     }
 
     /// What was set, as opposed to defaults.
@@ -208,8 +227,9 @@ impl TopicConfig {
             "compression.type" if value != "producer" => {
                 return refuse("only producer is served; batches are never compressed again");
             }
-            "min.insync.replicas" if long(1, i64::from(i32::MAX))? != 1 => {
-                return refuse("only 1 is served; there is one replica");
+            MIN_INSYNC_REPLICAS => {
+                let number = long(1, i64::from(i32::MAX))?;
+                self.min_insync_replicas = u32::try_from(number).unwrap_or(u32::MAX);
             }
             "interflow.durability" => {
                 self.durability = match value {
@@ -251,6 +271,8 @@ impl TopicConfig {
     }
 }
 
+pub(super) const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
+
 /// A batch has to fit into memory several times over, whatever a topic says.
 const MAX_MESSAGE_BYTES: i64 = 64 * 1024 * 1024;
 
@@ -270,6 +292,7 @@ impl Default for TopicConfig {
             timestamp_before_max_ms: u64::try_from(i64::MAX).unwrap_or(u64::MAX),
             timestamp_after_max_ms: 3_600_000,
             durability: Durability::Durable,
+            min_insync_replicas: 1,
         }
     }
 }
@@ -307,6 +330,9 @@ mod tests {
             with("interflow.durability", "volatile").expect("class").durability,
             Durability::Volatile
         );
+        let two = with("min.insync.replicas", "2").expect("two");
+        assert_eq!((two.min_insync_replicas, two.policy().min_acks), (2, 2));
+        assert!(two.check_replicas(2).is_ok() && two.check_replicas(1).is_err());
         for (name, value) in [
             ("retention.ms", "-2"),
             ("retention.ms", "x"),
@@ -315,6 +341,7 @@ mod tests {
             ("segment.bytes", "2147483648"),
             ("segment.ms", "0"),
             ("max.message.bytes", "-1"),
+            ("min.insync.replicas", "0"),
             ("max.message.bytes", "2147483647"),
             ("message.timestamp.type", "createtime"),
             ("interflow.durability", "none"),
@@ -329,7 +356,6 @@ mod tests {
             ("cleanup.policy", "compact"),
             ("cleanup.policy", "compact,delete"),
             ("compression.type", "zstd"),
-            ("min.insync.replicas", "2"),
         ] {
             assert!(matches!(with(name, value), Err(ConfigError::Value { .. })), "{name}={value}");
         }

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::config::{ConfigChange, Overrides, TopicConfig};
+use super::config::{ConfigChange, MIN_INSYNC_REPLICAS, Overrides, TopicConfig};
 use super::error::TopicError;
 use super::name;
 use super::placement::Placement;
@@ -160,7 +160,7 @@ impl Topics {
         if let Some(other) = snapshot.collision(&new.name) {
             return Err(TopicError::Collision(other.clone()));
         }
-        self.replicas(new.replication_factor)?;
+        let replicas = self.replicas(new.replication_factor)?;
         let options = self.store.as_ref().map(|store| store.options.clone()).unwrap_or_default();
         let max = options.max_partitions_per_topic.min(topics::MAX_PARTITIONS);
         if !(1..=max).contains(&new.partitions) {
@@ -170,7 +170,14 @@ impl Topics {
         if have.saturating_add(new.partitions) > options.max_partitions {
             return Err(TopicError::TooManyPartitions { max: options.max_partitions });
         }
-        Ok(TopicConfig::new(new.config.clone())?)
+        let mut overrides = new.config.clone();
+        if replicas > 1 && !overrides.contains_key(MIN_INSYNC_REPLICAS) {
+            let acks = options.placement.acks(replicas).to_string();
+            overrides.insert(MIN_INSYNC_REPLICAS.to_owned(), acks);
+        }
+        let config = TopicConfig::new(overrides)?;
+        config.check_replicas(replicas)?;
+        Ok(config)
     }
 
     /// How many replicas a topic gets that asks for `asked` now; -1 leaves it to the system.
@@ -197,7 +204,7 @@ impl Topics {
             name: new.name,
             id: Uuid::new_v4(),
             partitions: new.partitions,
-            config: new.config,
+            config: config.overrides().clone(),
             logs: topics::NewLogs {
                 durability: config.durability,
                 policy: config.policy(),
@@ -207,7 +214,7 @@ impl Topics {
         };
         let (attempt, mut excluded) = (&new, BTreeSet::new());
         let created = loop {
-            let choice = &placement.choice(replicas, &excluded);
+            let choice = &placement.choice((replicas, config.min_insync_replicas), &excluded);
             let created = store
                 .meta
                 .transact(|tx| async move {
@@ -274,6 +281,12 @@ impl Topics {
                 let present = topics::get(&tx, DEFAULT_TENANT, name).await?;
                 let present = decoded(present.ok_or(TopicError::NotFound)?);
                 let config = present.config.altered(changes)?;
+                if config.min_insync_replicas != present.config.min_insync_replicas
+                    && let Some(log) = present.partitions.first()
+                    && let Some(head) = logs::load_head(&tx, *log).await?
+                {
+                    config.check_replicas(head.replication_factor)?;
+                }
                 let keys = changes
                     .iter()
                     .map(|(key, _)| (key.clone(), config.overrides().get(key).cloned()));

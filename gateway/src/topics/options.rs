@@ -84,7 +84,7 @@ pub const OPTIONS: &[TopicOption] = &[
         kind: OptionType::Int,
         default: "1",
         synonym: Some("min.insync.replicas"),
-        documentation: "How many replicas must have a record before it is acknowledged. Only 1 is served.",
+        documentation: "How many replicas must have a record before it is acknowledged; never fewer than a majority.",
     },
     TopicOption {
         name: "retention.bytes",

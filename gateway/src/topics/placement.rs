@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use interflow_logstore::{Candidate, place};
+use interflow_meta::logs::acks;
 use interflow_meta::members::Members;
 use interflow_meta::{LogId, NodeId, topics};
 
@@ -29,6 +30,9 @@ pub enum Placement {
         members: Arc<Members>,
         /// How many replicas a topic has that doesn't say.
         default_replication_factor: u32,
+        /// How many of them have an append before it is acknowledged, of a topic that doesn't say;
+        /// never fewer than a majority.
+        min_insync_replicas: u32,
     },
 }
 
@@ -40,7 +44,7 @@ impl Placement {
     pub fn replicas(&self, asked: i16) -> Result<u32, TopicError> {
         let (nodes, default) = match self {
             Self::Fixed { .. } => (1, 1),
-            Self::Members { members, default_replication_factor } => {
+            Self::Members { members, default_replication_factor, .. } => {
                 let live = members.view().candidates().count();
                 (u32::try_from(live).unwrap_or(u32::MAX), *default_replication_factor)
             }
@@ -56,9 +60,23 @@ impl Placement {
         Ok(wanted)
     }
 
-    /// The nodes to choose from for `replicas` each log, without those that are `excluded`; `None`
-    /// where there is nothing to choose.
-    pub(super) fn choice(&self, replicas: u32, excluded: &BTreeSet<NodeId>) -> Option<Choice> {
+    /// How many of a topic's replicas have an append before it is acknowledged, if the topic doesn't
+    /// say.
+    pub(super) fn acks(&self, replicas: u32) -> usize {
+        let least = match self {
+            Self::Fixed { .. } => 1,
+            Self::Members { min_insync_replicas, .. } => *min_insync_replicas,
+        };
+        acks(usize::try_from(replicas).unwrap_or(usize::MAX), least)
+    }
+
+    /// The nodes to choose from for so many replicas of each log, not fewer than the second number,
+    /// without those that are `excluded`; `None` where there is nothing to choose.
+    pub(super) fn choice(
+        &self,
+        (replicas, least): (u32, u32),
+        excluded: &BTreeSet<NodeId>,
+    ) -> Option<Choice> {
         let Self::Members { members, .. } = self else { return None };
         let view = members.view();
         let nodes = view
@@ -68,6 +86,7 @@ impl Placement {
         Some(Choice {
             nodes: nodes.collect(),
             replicas: usize::try_from(replicas).unwrap_or(usize::MAX),
+            least: usize::try_from(least).unwrap_or(usize::MAX),
         })
     }
 
@@ -84,12 +103,14 @@ impl Placement {
 pub(super) struct Choice {
     nodes: Vec<(NodeId, String)>,
     replicas: usize,
+    least: usize,
 }
 
 impl topics::Placement for Choice {
     fn place(&self, log: LogId) -> Option<Vec<NodeId>> {
         let candidates: Vec<_> =
             self.nodes.iter().map(|(node, rack)| Candidate { node: *node, rack }).collect();
-        place(log, &candidates, self.replicas).map(|nodes| nodes.to_vec())
+        let nodes = place(log, &candidates, self.replicas)?;
+        (nodes.len() >= self.least).then(|| nodes.to_vec())
     }
 }

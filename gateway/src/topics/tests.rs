@@ -194,6 +194,15 @@ async fn a_restart_finds_all_topics() {
 
 /// A gateway among log stores 1 to `stores`, each in a rack of its own.
 async fn cluster(stores: u32, default_replication_factor: u32) -> (Bench, Vec<Arc<Members>>) {
+    cluster_in_sync(stores, default_replication_factor, 1).await
+}
+
+/// The same, with so many replicas in sync of topics that don't say.
+async fn cluster_in_sync(
+    stores: u32,
+    default_replication_factor: u32,
+    min_insync_replicas: u32,
+) -> (Bench, Vec<Arc<Members>>) {
     let env = Env::default();
     let store = EmbeddedStore::in_memory(env.clone()).expect("opens");
     let meta = Meta::new(Arc::new(store), env, "test");
@@ -226,7 +235,7 @@ async fn cluster(stores: u32, default_replication_factor: u32) -> (Bench, Vec<Ar
     let members = all.last().expect("the gateway").clone();
     let logs = Arc::new(Refreshed::default());
     let options = TopicsOptions {
-        placement: Placement::Members { members, default_replication_factor },
+        placement: Placement::Members { members, default_replication_factor, min_insync_replicas },
         ..TopicsOptions::default()
     };
     let (topics, _) =
@@ -286,6 +295,44 @@ async fn two_log_stores_are_enough_for_a_default_of_three_and_one_is_not() {
     assert!(matches!(refused, Err(TopicError::ReplicationFactor(_))), "{refused:?}");
     let single = NewTopic { replication_factor: 1, ..new("a", 1) };
     bench.topics.create(single).await.expect("created");
+}
+
+/// The replicas that acknowledge: a majority, what the topic says, or what the setting says.
+#[tokio::test]
+async fn k21_min_insync_replicas_is_what_is_shown_and_what_holds() {
+    let name = "min.insync.replicas";
+    let asked = |topic: &str, replication_factor, least: Option<&str>| {
+        let config = least.map(|least| (name.to_owned(), least.to_owned())).into_iter().collect();
+        NewTopic { replication_factor, config, ..new(topic, 1) }
+    };
+    for (setting, new, shown, acks) in [
+        (1, asked("a", 3, None), Some("2"), 2),
+        (1, asked("a", 3, Some("1")), Some("1"), 2),
+        (1, asked("a", 3, Some("3")), Some("3"), 3),
+        (1, asked("a", 1, None), None, 1),
+        (3, asked("a", -1, None), Some("3"), 3),
+        (3, asked("a", 2, None), Some("2"), 2),
+        (3, asked("a", 3, Some("2")), Some("2"), 2),
+    ] {
+        let (bench, _members) = cluster_in_sync(3, 3, setting).await;
+        let topic = bench.topics.create(new).await.expect("created");
+        assert_eq!(topic.config.overrides().get(name).map(String::as_str), shown);
+        let head = logs::load_head(&bench.meta.begin(), topic.partitions[0]).await.expect("reads");
+        assert_eq!(head.expect("a head").open.acks, acks, "{setting} {shown:?}");
+        bench.shutdown.cancel();
+    }
+    let (bench, _members) = cluster_in_sync(2, 3, 1).await;
+    let refused = bench.topics.create(asked("a", 2, Some("3"))).await;
+    assert!(matches!(refused, Err(TopicError::Config(_))), "{refused:?}");
+    // Two log stores would do for a default of three, but not for three in sync.
+    let refused = bench.topics.create(asked("a", -1, Some("3"))).await;
+    assert!(refused.is_err(), "{refused:?}");
+    bench.topics.create(asked("a", 2, None)).await.expect("created");
+    let set = |value: &str| vec![(name.to_owned(), ConfigChange::Set(value.to_owned()))];
+    let refused = bench.topics.alter_config("a", &set("3")).await;
+    assert!(matches!(refused, Err(TopicError::Config(_))), "{refused:?}");
+    bench.topics.alter_config("a", &set("1")).await.expect("altered");
+    bench.shutdown.cancel();
 }
 
 /// The gateway's view is older than the drain.

@@ -31,6 +31,8 @@ pub(crate) struct Closed {
     pub(crate) replicas: Nodes,
     /// Fewer of them than a quorum are known to hold all of it.
     pub(crate) is_short: bool,
+    /// How many of them had to have an entry before it was acknowledged.
+    pub(crate) acks: usize,
 }
 
 /// The segment at the chain's end.
@@ -220,7 +222,17 @@ mod tests {
     fn closed(epoch: u32, leader_epoch: u32, base: Offset, end: Offset) -> Closed {
         let epoch = Epoch(epoch);
         let (replicas, is_short) = (Nodes::new(), false);
-        Closed { epoch, leader_epoch, base, end, bytes: 1, newest_ms: 0, replicas, is_short }
+        Closed {
+            epoch,
+            leader_epoch,
+            base,
+            end,
+            bytes: 1,
+            newest_ms: 0,
+            replicas,
+            is_short,
+            acks: 1,
+        }
     }
 
     fn open(epoch: u32, leader_epoch: u32, base: Offset) -> Open {

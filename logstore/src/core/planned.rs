@@ -101,6 +101,7 @@ mod tests {
         let mut log =
             Replication::new(sequencer, 1, ReplicationLimits::default(), Rules::default());
         let head = Head {
+            acks: 2,
             epoch: Epoch(3),
             base: 100,
             leader_epoch: 4,

@@ -66,6 +66,15 @@ pub(crate) enum Effect<P = ()> {
 /// Effects of one step.
 pub(crate) type Effects<P = ()> = SmallVec<[Effect<P>; 4]>;
 
+/// How a replica keeps up with its sequencer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lag {
+    /// Offsets up to the sequencer's next that it isn't known to have durable.
+    pub(crate) records: u64,
+    /// It is connected, and neither slow nor left behind.
+    pub(crate) is_in_sync: bool,
+}
+
 /// What is to be done with a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
@@ -287,7 +296,7 @@ impl<T, P: Clone> Replication<T, P> {
 
     /// Whether something waits for a quorum that can't come about: too few peers are connected.
     pub(crate) fn is_stuck(&self) -> bool {
-        let acks = Quorum::of(self.peers.len() + 1).acks;
+        let acks = self.sequencer.acks();
         let connected = self.peers.iter().filter(|peer| peer.is_up()).count();
         connected + 1 < acks && self.sequencer.committed() < self.sequencer.next()
     }
@@ -295,6 +304,13 @@ impl<T, P: Clone> Replication<T, P> {
     /// Whether it has stopped, since others close the segment.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stage == Stage::Stopped
+    }
+
+    /// How each replica keeps up, in their order; the first is this node.
+    pub(crate) fn lags(&self) -> impl Iterator<Item = Lag> {
+        let in_sync = [true].into_iter().chain(self.peers.iter().map(Peer::is_in_sync));
+        let lags = self.sequencer.lags().zip(in_sync);
+        lags.map(|(records, is_in_sync)| Lag { records, is_in_sync })
     }
 
     /// Where the newest snapshot lies.
@@ -326,9 +342,9 @@ impl<T, P: Clone> Replication<T, P> {
 
     /// Goes on in the next segment, which begins at `base` and has `replicas`. Nothing may be in
     /// flight.
-    pub(crate) fn reopen(&mut self, base: Offset, durability: Durability, replicas: usize) {
-        self.sequencer.reopen(base, durability, Quorum::of(replicas));
-        self.peers = (1..replicas).map(|_| Peer::new(base)).collect();
+    pub(crate) fn reopen(&mut self, base: Offset, durability: Durability, quorum: Quorum) {
+        self.sequencer.reopen(base, durability, quorum);
+        self.peers = (1..quorum.replicas).map(|_| Peer::new(base)).collect();
         self.queue = Queue::default();
         self.uncommitted.clear();
         self.uncommitted_bytes = 0;
@@ -406,7 +422,7 @@ impl<T, P: Clone> Replication<T, P> {
     /// Whether so many peers were left behind that nothing more can be committed.
     fn has_lost_its_quorum(&self) -> bool {
         let left = self.peers.iter().filter(|peer| peer.lacks().is_some()).count();
-        left + 1 < Quorum::of(self.peers.len() + 1).acks
+        left + 1 < self.sequencer.acks()
     }
 
     fn ask_for_roll(&mut self, peer: usize) -> Option<Effect<P>> {

@@ -90,6 +90,7 @@ mod tests {
                 newest_ms: *newest_ms,
                 replicas: Default::default(),
                 is_short: false,
+                acks: 1,
             })
             .collect();
         let n = segments.len() as u64;

@@ -32,6 +32,8 @@ pub(crate) struct Head {
     pub(crate) sequencer: Life,
     /// Who stores it.
     pub(crate) replicas: Nodes,
+    /// How many of them must have an entry before it is acknowledged.
+    pub(crate) acks: usize,
     /// Drawn at random by whoever opened it: that one knows its own commit again (I12).
     pub(crate) token: u64,
 }
@@ -39,7 +41,29 @@ pub(crate) struct Head {
 impl Head {
     /// How many of its replicas decide what.
     pub(crate) fn quorum(&self) -> Quorum {
-        Quorum::of(self.replicas.len())
+        Quorum { replicas: self.replicas.len(), acks: self.acks }
+    }
+}
+
+/// How many replicas a log's segments are to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Factor {
+    /// So many where there are nodes for them.
+    pub(crate) replicas: usize,
+    /// With fewer than so many none is opened: so many must have an append before it is
+    /// acknowledged.
+    pub(crate) least: u32,
+}
+
+impl Factor {
+    /// How many of the next segment's replicas must have an entry.
+    pub(crate) fn acks(self, replicas: usize) -> usize {
+        interflow_meta::logs::acks(replicas, self.least)
+    }
+
+    /// `nodes`, if they are enough.
+    pub(crate) fn enough(self, nodes: Nodes) -> Option<Nodes> {
+        (u32::try_from(nodes.len()).unwrap_or(u32::MAX) >= self.least).then_some(nodes)
     }
 }
 

@@ -39,9 +39,10 @@ pub(crate) struct Quorum {
 }
 
 impl Quorum {
-    /// What a segment of so many replicas needs: a majority.
+    /// What a segment of so many replicas needs at least: a majority.
+    #[cfg(test)]
     pub(crate) fn of(replicas: usize) -> Self {
-        Self { replicas, acks: replicas / 2 + 1 }
+        Self { replicas, acks: interflow_meta::logs::acks(replicas, 0) }
     }
 
     /// How many replicas must be sealed to know the tail: so many that at least one of any
@@ -167,6 +168,16 @@ impl<T> Sequencer<T> {
     /// Whether everything is durable, committed and answered: then the segment can be closed.
     pub(crate) fn is_drained(&self) -> bool {
         self.journaling.is_empty() && self.waiting.is_empty() && self.committed == self.next
+    }
+
+    /// How many replicas must have an entry.
+    pub(crate) fn acks(&self) -> usize {
+        self.acks
+    }
+
+    /// How many offsets each replica isn't known to have durable; the first is this node.
+    pub(crate) fn lags(&self) -> impl Iterator<Item = u64> {
+        self.durable_ends.iter().map(|end| self.next.saturating_sub(*end))
     }
 
     /// What is to be done with a batch. Changes nothing.

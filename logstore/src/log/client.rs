@@ -8,9 +8,11 @@ use interflow_meta::{Epoch, LogId, NodeId, Offset};
 use super::metrics::add;
 use super::registry::LogRecord;
 use super::service::LogStore;
-use super::{pulling, query, read, recovering, replicas, retain};
+use super::{pulling, query, read, recovering, replicas, retain, scrub};
 use crate::core::segment::Life;
-use crate::peers::{Fetch, Fetched, PeerError, Pull, Replies, Seal, Sealed, ToReplica};
+use crate::peers::{
+    Checked, Checking, Fetch, Fetched, PeerError, Pull, Replies, Seal, Sealed, ToReplica,
+};
 use crate::store::StoreError;
 use crate::{
     Append, AppendError, AppendTicket, Bounds, LogClient, LogDescription, LogError, LogObserver,
@@ -34,6 +36,10 @@ impl LogStore {
 
     pub(crate) async fn peer_fetch(&self, fetch: Fetch) -> Result<Fetched, StoreError> {
         pulling::fetch(&self.inner, fetch).await
+    }
+
+    pub(crate) async fn peer_check(&self, ask: Checking) -> Result<Checked, PeerError> {
+        scrub::check(&self.inner, ask).await
     }
 
     pub(crate) async fn peer_pull(&self, pull: Pull) -> Result<Offset, PeerError> {
@@ -134,25 +140,29 @@ impl LogClient for LogStore {
         let log = self.inner.ready(log).await?;
         let record =
             self.inner.registry.load(log.id).await.map_err(|error| LogError::Meta(error.0))?;
-        let Some(LogRecord { head, trim, policy, .. }) = record else {
+        let Some(LogRecord { head, trim, policy, factor, .. }) = record else {
             self.inner.remove(&log);
             return Ok(());
         };
         let durability = head.durability;
-        let is_other_class = {
+        let is_to_roll = {
             let mut state = log.state.lock();
             match state.ready_mut() {
                 Some(ready) => {
-                    ready.policy = policy;
-                    ready.active().is_some()
-                        && std::mem::replace(&mut ready.durability, durability) != durability
+                    (ready.policy, ready.factor) = (policy, factor);
+                    let is_other_quorum = ready.active().is_some_and(|active| {
+                        active.head.acks != factor.acks(active.head.replicas.len())
+                    });
+                    let is_other_class = ready.active().is_some()
+                        && std::mem::replace(&mut ready.durability, durability) != durability;
+                    is_other_class || is_other_quorum
                 }
                 None => false,
             }
         };
         log.raise_trim(trim);
-        // A segment keeps its class; the next one has the new class.
-        if is_other_class {
+        // A segment keeps its class and its quorum; the next one has the new ones.
+        if is_to_roll {
             log.begin_roll(&self.inner);
         }
         Ok(())

@@ -12,7 +12,7 @@ use super::state::SharedLog;
 use crate::core::chain::{Closed, Open};
 use crate::core::closing::{Close, Effect, Event, Outcome};
 use crate::core::place::{Candidate, place};
-use crate::core::segment::Nodes;
+use crate::core::segment::{Factor, Nodes};
 
 /// What failed is tried again after so long, or when somebody waits for it.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -23,6 +23,7 @@ pub(super) struct Filled {
     pub(super) base: Offset,
     pub(super) leader_epoch: u32,
     pub(super) replicas: Nodes,
+    pub(super) acks: usize,
     pub(super) bytes: u64,
     pub(super) max_timestamp: Option<i64>,
 }
@@ -33,7 +34,7 @@ pub(super) async fn perform(
     log: &SharedLog,
     effect: Effect,
     filled: &Filled,
-    factor: usize,
+    factor: Factor,
     nudged: Option<Notified<'_>>,
 ) -> Option<Event> {
     match effect {
@@ -41,7 +42,7 @@ pub(super) async fn perform(
         Effect::Transact(close) => {
             Some(Event::Transacted(transact(inner, log.id, &close, filled).await))
         }
-        Effect::ReadHead => Some(match inner.registry.head(log.id).await {
+        Effect::ReadHead => Some(match inner.head(log.id).await {
             Ok(head) => Event::Head(head),
             Err(_) => Event::HeadUnread,
         }),
@@ -64,7 +65,12 @@ pub(super) async fn perform(
 }
 
 /// The transaction of a close.
-pub(super) async fn transact(inner: &Inner, log: LogId, close: &Close, filled: &Filled) -> Outcome {
+pub(super) async fn transact(
+    inner: &Arc<Inner>,
+    log: LogId,
+    close: &Close,
+    filled: &Filled,
+) -> Outcome {
     let now_ms = inner.clock.wall_ms();
     let roll = Roll {
         log,
@@ -77,6 +83,7 @@ pub(super) async fn transact(inner: &Inner, log: LogId, close: &Close, filled: &
             newest_ms: newest_ms(filled.max_timestamp, now_ms),
             replicas: filled.replicas.clone(),
             is_short: close.is_short,
+            acks: filled.acks,
         },
         max_timestamp: filled.max_timestamp,
         open: Open {
@@ -89,7 +96,7 @@ pub(super) async fn transact(inner: &Inner, log: LogId, close: &Close, filled: &
         token: close.token,
         now_ms,
     };
-    match inner.registry.roll(&roll).await {
+    match inner.roll(roll).await {
         Ok(RollOutcome::Rolled(head)) => Outcome::Committed(head),
         Ok(RollOutcome::Lost(head)) => Outcome::Moved(head),
         Ok(RollOutcome::NoSuchLog) => Outcome::Gone,
@@ -107,7 +114,7 @@ impl Inner {
     pub(super) fn place(
         &self,
         log: LogId,
-        factor: usize,
+        factor: Factor,
         current: &[NodeId],
         without: &[NodeId],
     ) -> Option<Nodes> {
@@ -122,7 +129,7 @@ impl Inner {
                     false => !self.links.is_avoided(node, now_ms),
                 }
         };
-        if factor == 1
+        if factor.replicas == 1
             && let Some(node) = current.first()
             && usable(*node)
             && nodes.iter().any(|candidate| candidate.node == *node)
@@ -134,6 +141,6 @@ impl Inner {
             .filter(|candidate| usable(candidate.node))
             .map(|candidate| Candidate { node: candidate.node, rack: &candidate.rack })
             .collect();
-        place(log, &candidates, factor)
+        place(log, &candidates, factor.replicas).and_then(|nodes| factor.enough(nodes))
     }
 }

@@ -29,6 +29,10 @@ pub struct LogConfig {
     pub max_kept_bytes: u64,
     /// How often retention is looked at.
     pub retention_interval: Duration,
+    /// How often closed segments are looked at for damage …
+    pub scrub_interval: Duration,
+    /// … and how many of their bytes a second. 0: only when that is asked for.
+    pub scrub_bytes_per_second: u64,
 }
 
 impl Default for LogConfig {
@@ -45,6 +49,8 @@ impl Default for LogConfig {
             max_producers: 10_000,
             max_kept_bytes: 256 << 20,
             retention_interval: Duration::from_secs(30),
+            scrub_interval: Duration::from_secs(86_400),
+            scrub_bytes_per_second: 4 << 20,
         }
     }
 }

@@ -19,11 +19,12 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::metrics::add;
-use super::pulling;
 use super::registry::LogRecord;
 use super::service::Inner;
 use super::state::{Stage, segment};
+use super::{pulling, scrub};
 use crate::core::chain::Closed;
+use crate::core::segment::Factor;
 use crate::peers::Pull;
 use crate::store::{FoundSegment, SegmentId};
 
@@ -34,6 +35,8 @@ const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Mending {
     logs: Mutex<BTreeSet<LogId>>,
+    /// Segments of which the other replicas have something else.
+    suspects: Mutex<BTreeSet<SegmentId>>,
     filled: Notify,
 }
 
@@ -42,6 +45,21 @@ impl Mending {
     pub(super) fn look_at(&self, log: LogId) {
         self.logs.lock().insert(log);
         self.filled.notify_one();
+    }
+
+    /// The same, with the next round: of two that look at one another neither wakes the other.
+    pub(super) fn look_later(&self, log: LogId) {
+        self.logs.lock().insert(log);
+    }
+
+    /// The other replicas have something else: this one is copied anew.
+    pub(super) fn suspect(&self, id: SegmentId) {
+        self.suspects.lock().insert(id);
+        self.look_at(id.log);
+    }
+
+    fn is_suspect(&self, id: SegmentId) -> bool {
+        self.suspects.lock().contains(&id)
     }
 
     fn take(&self) -> BTreeSet<LogId> {
@@ -119,12 +137,12 @@ pub(super) async fn place_logs(inner: &Arc<Inner>) {
 impl Inner {
     /// Whether a segment on these nodes is better closed: one of them takes none any more, or there
     /// are more to be had.
-    fn is_better_elsewhere(&self, log: LogId, factor: usize, replicas: &[NodeId]) -> bool {
+    fn is_better_elsewhere(&self, log: LogId, factor: Factor, replicas: &[NodeId]) -> bool {
         let me = self.me().node;
         let mut candidates = self.peers.candidates();
         candidates.retain(|candidate| candidate.node != me || self.takes_segments());
         let is_in = |node: &NodeId| candidates.iter().any(|candidate| candidate.node == *node);
-        if replicas.iter().all(is_in) && replicas.len() >= factor {
+        if replicas.iter().all(is_in) && replicas.len() >= factor.replicas {
             return false;
         }
         let Some(next) = self.place(log, factor, replicas, &[]) else { return false };
@@ -151,7 +169,7 @@ async fn heal(inner: &Arc<Inner>, log: LogId, closed: &Closed) {
         }
         for source in live.iter().filter(|source| **source != target).chain([&target]) {
             let (base, until) = (closed.base, closed.end);
-            let pull = Pull { id, base, source: *source, until };
+            let pull = Pull { id, base, source: *source, until, is_anew: false };
             match pulling::pull_at(inner, target, pull).await {
                 Ok(end) if end >= until => {
                     add(&inner.metrics.copied_segments, 1);
@@ -163,9 +181,8 @@ async fn heal(inner: &Arc<Inner>, log: LogId, closed: &Closed) {
             }
         }
     }
-    let acks = closed.replicas.len() / 2 + 1;
     let unchanged = !closed.is_short && holders == closed.replicas.as_slice();
-    if holders.len() < acks || unchanged {
+    if holders.len() < closed.acks || unchanged {
         return;
     }
     // Those that are only away stay: they mend what they lack when they are back.
@@ -225,8 +242,8 @@ async fn mend(inner: &Arc<Inner>, log: LogId, record: &LogRecord, here: &[&Found
     for closed in &record.closed {
         let id = segment(log, closed.epoch);
         over.push(id);
-        if closed.replicas.len() < 2 || !closed.replicas.contains(&me) || inner.has_all(id, closed)
-        {
+        let is_right = inner.has_all(id, closed) && !inner.mending.is_suspect(id);
+        if closed.replicas.len() < 2 || !closed.replicas.contains(&me) || is_right {
             continue;
         }
         is_done &= fill(inner, id, closed).await;
@@ -260,17 +277,38 @@ async fn mend(inner: &Arc<Inner>, log: LogId, record: &LogRecord, here: &[&Found
 /// Copies what this node lacks of a closed segment from another replica.
 async fn fill(inner: &Arc<Inner>, id: SegmentId, closed: &Closed) -> bool {
     let me = inner.me().node;
-    if inner.store.segment(id).is_some_and(|found| !found.damaged.is_empty()) {
-        // Nothing is put behind damage: the copy begins anew.
+    let mut sources: Vec<_> = closed.replicas.iter().copied().filter(|node| *node != me).collect();
+    let is_damaged = inner.store.segment(id).is_some_and(|found| !found.damaged.is_empty());
+    let is_anew = is_damaged || inner.mending.is_suspect(id);
+    if is_anew {
+        // Nothing is put behind damage: the copy begins anew, once there is one to copy. What is
+        // sound here may be all that there is of it.
+        let mut whole = Vec::new();
+        for source in sources {
+            if scrub::is_whole_at(inner, source, id, closed).await {
+                whole.push(source);
+            }
+        }
+        sources = whole;
+        if sources.is_empty() {
+            tracing::error!(log = %id.log, epoch = %id.epoch, "no replica is whole");
+            return false;
+        }
         inner.store.drop_segment(id);
         inner.replicas.forget(&[id]);
+        inner.mending.suspects.lock().remove(&id);
     }
-    for source in closed.replicas.iter().filter(|node| **node != me) {
-        let pull = Pull { id, base: closed.base, source: *source, until: closed.end };
+    for source in sources {
+        let (base, until) = (closed.base, closed.end);
+        let pull = Pull { id, base, source, until, is_anew: false };
         match pulling::pull_at(inner, me, pull).await {
             Ok(end) if end >= closed.end => {
                 add(&inner.metrics.copied_segments, 1);
                 inner.store.close_segment(id);
+                if is_anew {
+                    add(&inner.metrics.repaired_segments, 1);
+                    tracing::info!(log = %id.log, epoch = %id.epoch, %source, "repaired a segment");
+                }
                 return true;
             }
             Ok(_) => {}

@@ -33,6 +33,14 @@ pub struct LogMetrics {
     pub dropped_segments: AtomicU64,
     /// Segments copied from or to other nodes.
     pub copied_segments: AtomicU64,
+    /// Looks at all closed segments.
+    pub scrubs: AtomicU64,
+    /// Bytes of closed segments that were looked at.
+    pub scrubbed_bytes: AtomicU64,
+    /// Times that a replica of a segment was found to be damaged, or unlike the others.
+    pub damaged_segments: AtomicU64,
+    /// Segments that were copied anew for that.
+    pub repaired_segments: AtomicU64,
     /// Logs in memory.
     pub logs: AtomicU64,
 }

@@ -21,7 +21,7 @@ use crate::core::planned::{self, PlannedClose};
 use crate::core::producers::Producers;
 use crate::core::replication::{Replication, ReplicationLimits};
 use crate::core::roll::Fill;
-use crate::core::segment::{Head, Nodes};
+use crate::core::segment::{Factor, Head, Nodes};
 use crate::core::sequencer::Sequencer;
 
 /// A segment that was opened behind a recovered one.
@@ -78,6 +78,7 @@ async fn open_planned(
         newest_ms: newest_ms(recovered.max_timestamp, now_ms),
         replicas: Nodes::from_slice(&[inner.me().node]),
         is_short: false,
+        acks: 1,
     };
     let open = Open {
         epoch: next_epoch(old.epoch),
@@ -157,7 +158,7 @@ impl Active {
     fn reopen(&mut self, head: Head) {
         self.detach();
         self.stuck_until_ms = None;
-        self.replication.reopen(head.base, head.durability, head.replicas.len());
+        self.replication.reopen(head.base, head.durability, head.quorum());
         self.head = head;
         self.stage = Stage::Open;
         self.fill = Fill::default();
@@ -302,7 +303,7 @@ struct Begun {
     effect: crate::core::closing::Effect,
     closed: Closed,
     filled: Filled,
-    factor: usize,
+    factor: Factor,
 }
 
 impl Ready {
@@ -328,7 +329,7 @@ impl Ready {
         let Some(planned::Effect::Closing(effect)) = plan.snapshot_done() else { return None };
         let end = active.replication.sequencer().committed();
         let now_ms = inner.clock.wall_ms();
-        let Head { epoch, leader_epoch, base, ref replicas, .. } = active.head;
+        let Head { epoch, leader_epoch, base, ref replicas, acks, .. } = active.head;
         let closed = Closed {
             epoch,
             leader_epoch,
@@ -338,11 +339,13 @@ impl Ready {
             newest_ms: newest_ms(active.max_timestamp, now_ms),
             replicas: replicas.clone(),
             is_short: false,
+            acks,
         };
         let filled = Filled {
             base,
             leader_epoch,
             replicas: replicas.clone(),
+            acks,
             bytes: active.fill.bytes,
             max_timestamp: active.max_timestamp,
         };

@@ -43,6 +43,10 @@ pub(super) async fn pull_at(
 /// # Errors
 /// The source can't be reached, or this node's disk doesn't take it.
 pub(super) async fn pull(inner: &Arc<Inner>, pull: Pull) -> Result<Offset, PeerError> {
+    if pull.is_anew {
+        inner.mending.suspect(pull.id);
+        return Ok(pull.base);
+    }
     let me = inner.me().node;
     let own = |error: StoreError| PeerError::Refused(me, error.to_string());
     let copying = Copying::begin(inner, pull.id, pull.base).await.map_err(own)?;

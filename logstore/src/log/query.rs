@@ -4,7 +4,7 @@ use interflow_meta::{Epoch, Offset};
 
 use super::service::Inner;
 use super::sources;
-use super::state::{Ready, SharedLog, segment};
+use super::state::{Active, Ready, SharedLog, segment};
 use crate::core::chain::Closed;
 use crate::store::StoreError;
 use crate::{LogDescription, LogError, SegmentDescription};
@@ -121,7 +121,8 @@ pub(super) fn describe(inner: &Inner, log: &SharedLog) -> Result<LogDescription,
         .collect();
     let producers =
         ready.active().map_or(0, |active| active.replication.sequencer().producers().len());
-    Ok(LogDescription { bounds: ready.bounds(), segments, producers })
+    let replicas = ready.active().map_or_else(Vec::new, Active::describe_replicas);
+    Ok(LogDescription { bounds: ready.bounds(), segments, replicas, producers })
 }
 
 /// The segments that hold committed offsets at or behind the start.

@@ -16,7 +16,7 @@ use super::{pulling, replicas};
 use crate::LogError;
 use crate::core::closing::{Effect as CloseEffect, Finish};
 use crate::core::recovery::{Effect, Event, GivenUp, Recovery, RecoveryLimits};
-use crate::core::segment::{Head, Nodes};
+use crate::core::segment::{Factor, Head, Nodes};
 use crate::peers::{Pull, Seal, Sealed};
 use crate::store::SegmentId;
 
@@ -32,7 +32,7 @@ struct Driver<'a> {
     inner: &'a Arc<Inner>,
     log: &'a SharedLog,
     epoch: Epoch,
-    factor: usize,
+    factor: Factor,
     head: Option<Head>,
     filled: Option<Filled>,
     /// Nodes that gave no answer when they were asked last.
@@ -52,7 +52,7 @@ pub(super) async fn recover(
     inner: &Arc<Inner>,
     log: &SharedLog,
     epoch: Epoch,
-    factor: usize,
+    factor: Factor,
     suspect: Option<NodeId>,
 ) -> Result<Finish, LogError> {
     let (told, mut heard) = mpsc::unbounded_channel();
@@ -136,6 +136,7 @@ impl Driver<'_> {
                 base: head.base,
                 leader_epoch: head.leader_epoch,
                 replicas: head.replicas.clone(),
+                acks: head.acks,
                 bytes: 0,
                 max_timestamp: None,
             });
@@ -177,7 +178,7 @@ impl Driver<'_> {
     fn read_head(&self) {
         let (inner, log) = (Arc::clone(self.inner), self.log.id);
         self.spawn(async move {
-            Told::Event(match inner.registry.head(log).await {
+            Told::Event(match inner.head(log).await {
                 Ok(head) => Event::Head(head),
                 Err(_) => Event::HeadUnread,
             })
@@ -200,7 +201,8 @@ impl Driver<'_> {
     fn copy(&self, source: NodeId, target: NodeId, until: Offset) {
         let Some(base) = self.filled.as_ref().map(|filled| filled.base) else { return };
         let inner = Arc::clone(self.inner);
-        let pull = Pull { id: segment(self.log.id, self.epoch), base, source, until };
+        let pull =
+            Pull { id: segment(self.log.id, self.epoch), base, source, until, is_anew: false };
         self.spawn(async move {
             Told::Event(match pulling::pull_at(&inner, target, pull).await {
                 Ok(end) if end >= until => Event::Copied { node: target, end },
@@ -224,6 +226,11 @@ impl Driver<'_> {
                     && nodes.first() == self.suspect.as_ref()
                 {
                     nodes.rotate_left(1);
+                }
+                if placed.is_none() {
+                    // One of them may be back.
+                    let silent = self.silent.iter().copied().collect();
+                    self.seal(silent, self.epoch, filled.base);
                 }
                 let event = crate::core::closing::Event::Placed(placed);
                 // The loop is there as long as this is.
@@ -256,11 +263,5 @@ pub(super) async fn seal_at(
             }
         };
     }
-    match inner.peers.seal(node, vec![Seal { id, base }]).await {
-        Ok(sealed) => sealed.into_iter().find(|sealed| sealed.id == id),
-        Err(error) => {
-            tracing::debug!(log = %id.log, %error, "a replica could not be sealed");
-            None
-        }
-    }
+    inner.seal_there(node, Seal { id, base }).await
 }

@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use interflow_meta::logs::{self, ChainError, ClosedSegment, Closing, LogHead, Opening, Policy};
 use interflow_meta::nodes::{self, NodeState};
-use interflow_meta::{Epoch, LogId, Meta, MetaError, NodeId, Offset};
+use interflow_meta::{Epoch, LogId, Meta, MetaError, NodeId, Offset, Transaction};
 
 use crate::core::chain::{Closed, Open};
-use crate::core::segment::{Head, Life, Nodes};
+use crate::core::segment::{Factor, Head, Life, Nodes};
 
 /// A log as meta knows it.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ pub(crate) struct LogRecord {
     pub(crate) trim: Offset,
     pub(crate) policy: Policy,
     /// How many replicas its segments are to have.
-    pub(crate) factor: usize,
+    pub(crate) factor: Factor,
 }
 
 impl LogRecord {
@@ -74,8 +74,26 @@ pub(crate) trait Registry: Send + Sync + 'static {
         Ok(self.load(log).await?.map(|record| record.head))
     }
 
+    /// The heads of several logs, in their order.
+    async fn heads(&self, logs: &[LogId]) -> Vec<Result<Option<Head>, RegistryError>> {
+        let mut heads = Vec::with_capacity(logs.len());
+        for log in logs {
+            heads.push(self.head(*log).await);
+        }
+        heads
+    }
+
     /// Closes and opens in one transaction.
     async fn roll(&self, roll: &Roll) -> Result<RollOutcome, RegistryError>;
+
+    /// The same of several, each as if it were alone: one that has lost is no hindrance to others.
+    async fn roll_many(&self, rolls: &[Roll]) -> Vec<Result<RollOutcome, RegistryError>> {
+        let mut outcomes = Vec::with_capacity(rolls.len());
+        for roll in rolls {
+            outcomes.push(self.roll(roll).await);
+        }
+        outcomes
+    }
 
     /// Makes `before` the log's first offset unless it is further already, and takes the closed
     /// segments that lie wholly below out of the chain. Returns the trim offset as it is then;
@@ -114,7 +132,7 @@ impl Registry for Meta {
             closed: chain.closed.iter().map(closed).collect(),
             trim: chain.head.trim,
             policy: chain.head.policy,
-            factor: usize::try_from(chain.head.replication_factor).unwrap_or(usize::MAX).max(1),
+            factor: factor(&chain.head),
         }))
     }
 
@@ -124,54 +142,41 @@ impl Registry for Meta {
         Ok(found.as_ref().map(head))
     }
 
-    async fn roll(&self, roll: &Roll) -> Result<RollOutcome, RegistryError> {
-        let closing = &Closing {
-            expected_epoch: roll.closed.epoch,
-            end: roll.closed.end,
-            closed_ms: roll.now_ms,
-            max_timestamp_ms: roll.max_timestamp,
-            bytes: roll.closed.bytes,
-            is_short: roll.closed.is_short,
-        };
-        let log = roll.log;
-        let sequencer = *roll.replicas.first().unwrap_or(&roll.me.node);
-        let outcome = self
+    async fn heads(&self, logs: &[LogId]) -> Vec<Result<Option<Head>, RegistryError>> {
+        let found = self
             .transact(|tx| async move {
-                let incarnation = if sequencer == roll.me.node {
-                    roll.me.incarnation
-                } else {
-                    match nodes::get(&tx, sequencer).await? {
-                        Some(node) if node.state == NodeState::ReadWrite && !node.is_full => {
-                            node.incarnation
-                        }
-                        _ => return Ok(None),
-                    }
-                };
-                let opening = &Opening {
-                    base: roll.open.base,
-                    leader_epoch: roll.open.leader_epoch,
-                    sequencer,
-                    incarnation,
-                    replicas: roll.replicas.to_vec(),
-                    token: roll.token,
-                    opened_ms: roll.now_ms,
-                };
-                logs::close_and_open(&tx, log, closing, opening).await.map(Some)
+                let mut heads = Vec::with_capacity(logs.len());
+                for log in logs {
+                    heads.push(logs::load_head(&tx, *log).await?.as_ref().map(head));
+                }
+                Ok::<_, MetaError>(heads)
             })
             .await;
-        match outcome {
-            Ok(Some(found)) => Ok(RollOutcome::Rolled(head(&found))),
-            Ok(None) => Ok(RollOutcome::NodeIsOut),
-            // A roll whose outcome nobody could find out then was made after all, or another one
-            // opened the very same for this life.
-            Err(ChainError::Moved(found)) if is_own(&found, roll) => {
-                Ok(RollOutcome::Rolled(head(&found)))
-            }
-            Err(ChainError::Moved(found)) => Ok(RollOutcome::Lost(head(&found))),
-            Err(ChainError::NotFound) => Ok(RollOutcome::NoSuchLog),
-            Err(error @ (ChainError::GoesBack | ChainError::Meta(_))) => {
-                Err(RegistryError(error.to_string()))
-            }
+        match found {
+            Ok(heads) => heads.into_iter().map(Ok).collect(),
+            Err(error) => logs.iter().map(|_| Err(RegistryError(error.to_string()))).collect(),
+        }
+    }
+
+    async fn roll(&self, roll: &Roll) -> Result<RollOutcome, RegistryError> {
+        let rolled = self.roll_many(std::slice::from_ref(roll)).await.pop();
+        rolled.unwrap_or_else(|| Err(RegistryError("no outcome".to_owned())))
+    }
+
+    async fn roll_many(&self, rolls: &[Roll]) -> Vec<Result<RollOutcome, RegistryError>> {
+        let outcomes = self
+            .transact(|tx| async move {
+                let mut outcomes = Vec::with_capacity(rolls.len());
+                // One after the other: two of one log see each other.
+                for roll in rolls {
+                    outcomes.push(roll_one(&tx, roll).await?);
+                }
+                Ok::<_, MetaError>(outcomes)
+            })
+            .await;
+        match outcomes {
+            Ok(outcomes) => outcomes,
+            Err(error) => rolls.iter().map(|_| Err(RegistryError(error.to_string()))).collect(),
         }
     }
 
@@ -214,9 +219,65 @@ impl Registry for Meta {
     }
 }
 
+/// What becomes of a roll in this transaction; meta's own failures are the transaction's.
+async fn roll_one(
+    tx: &Transaction,
+    roll: &Roll,
+) -> Result<Result<RollOutcome, RegistryError>, MetaError> {
+    let sequencer = *roll.replicas.first().unwrap_or(&roll.me.node);
+    let incarnation = if sequencer == roll.me.node {
+        roll.me.incarnation
+    } else {
+        match nodes::get(tx, sequencer).await? {
+            Some(node) if node.state == NodeState::ReadWrite && !node.is_full => node.incarnation,
+            _ => return Ok(Ok(RollOutcome::NodeIsOut)),
+        }
+    };
+    let closing = Closing {
+        expected_epoch: roll.closed.epoch,
+        end: roll.closed.end,
+        closed_ms: roll.now_ms,
+        max_timestamp_ms: roll.max_timestamp,
+        bytes: roll.closed.bytes,
+        is_short: roll.closed.is_short,
+    };
+    let opening = Opening {
+        base: roll.open.base,
+        leader_epoch: roll.open.leader_epoch,
+        sequencer,
+        incarnation,
+        replicas: roll.replicas.to_vec(),
+        token: roll.token,
+        opened_ms: roll.now_ms,
+    };
+    Ok(match logs::close_and_open(tx, roll.log, &closing, &opening).await {
+        Ok(found) => Ok(RollOutcome::Rolled(head(&found))),
+        // A roll whose outcome nobody could find out then was made after all, or another one
+        // opened the very same for this life.
+        Err(ChainError::Moved(found)) if is_own(&found, roll) => {
+            Ok(RollOutcome::Rolled(head(&found)))
+        }
+        Err(ChainError::Moved(found)) => Ok(RollOutcome::Lost(head(&found))),
+        Err(ChainError::NotFound) => Ok(RollOutcome::NoSuchLog),
+        Err(error @ ChainError::GoesBack) => Err(RegistryError(error.to_string())),
+        Err(ChainError::Meta(error)) => return Err(error),
+    })
+}
+
 fn is_own(found: &LogHead, roll: &Roll) -> bool {
     let sequencer = Life { node: found.open.sequencer, incarnation: found.open.incarnation };
     sequencer == roll.me && found.open.epoch == roll.open.epoch && found.open.base == roll.open.base
+}
+
+fn factor(head: &LogHead) -> Factor {
+    Factor {
+        replicas: usize::try_from(head.replication_factor).unwrap_or(usize::MAX).max(1),
+        least: head.policy.min_acks,
+    }
+}
+
+fn count(acks: u32) -> usize {
+    usize::try_from(acks).unwrap_or(usize::MAX)
 }
 
 fn head(head: &LogHead) -> Head {
@@ -228,6 +289,7 @@ fn head(head: &LogHead) -> Head {
         durability: head.durability,
         sequencer: Life { node: open.sequencer, incarnation: open.incarnation },
         replicas: sequencer_first(open.sequencer, &open.replicas),
+        acks: count(open.acks),
         token: open.token,
     }
 }
@@ -248,6 +310,7 @@ fn closed(segment: &ClosedSegment) -> Closed {
         newest_ms: newest_ms(segment.max_timestamp_ms, segment.closed_ms),
         replicas: Nodes::from_slice(&segment.replicas),
         is_short: segment.is_short,
+        acks: count(segment.acks),
     }
 }
 

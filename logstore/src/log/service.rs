@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::append::{Effects, Work};
 use super::config::LogConfig;
+use super::gather::Gathers;
 use super::links::Links;
 use super::mend::{self, Mending};
 use super::metrics::{LogMetrics, add, sub};
@@ -25,7 +26,7 @@ use super::seals::{SEALS, Seals};
 use super::state::{Log, Phase, Ready, SharedLog, Stage, State};
 use super::timers::{self, Timers};
 use super::waiting::Budget;
-use super::{load, open, resign, retain, walking};
+use super::{load, open, resign, retain, scrub, walking};
 use crate::clock::Clock;
 use crate::core::producers::ProducerLimits;
 use crate::core::rules::Rules;
@@ -91,8 +92,10 @@ pub(crate) struct Inner {
     pub(super) waiting: Budget,
     pub(super) peers: Arc<dyn Peers>,
     pub(super) links: Links,
+    pub(super) gathers: Gathers,
     pub(super) timers: Timers,
     pub(super) mending: Mending,
+    pub(super) scrubbing: scrub::Scrubbing,
     /// Closes that are being written to meta at a time.
     pub(super) rolls: Semaphore,
     pub(super) replicas: Replicas,
@@ -144,6 +147,7 @@ impl LogStore {
             rules: Rules::default(),
         });
         service.start_retention();
+        service.start_scrubbing();
         service
     }
 
@@ -188,6 +192,7 @@ impl LogStore {
         service.start_timers();
         service.start_mending();
         service.start_retention();
+        service.start_scrubbing();
         Ok(service)
     }
 
@@ -210,8 +215,10 @@ impl LogStore {
             waiting: Budget::new(max_waiting),
             peers: parts.peers,
             links: Links::default(),
+            gathers: Gathers::default(),
             timers: Timers::default(),
             mending: Mending::default(),
+            scrubbing: scrub::Scrubbing::default(),
             rolls: Semaphore::new(MAX_ROLLS),
             replicas: Replicas::new(parts.seals),
             rules: parts.rules,
@@ -239,6 +246,12 @@ impl LogStore {
         let inner = &self.inner;
         inner.tasks.spawn_on(mend::run(Arc::clone(inner)), &inner.runtime);
         inner.tasks.spawn_on(walking::run(Arc::clone(inner)), &inner.runtime);
+    }
+
+    /// Starts the task that looks at what closed segments hold.
+    pub(super) fn start_scrubbing(&self) {
+        let inner = Arc::clone(&self.inner);
+        self.inner.tasks.spawn_on(scrub::run(inner), &self.inner.runtime);
     }
 
     /// Starts the task that looks after retention.

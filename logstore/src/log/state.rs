@@ -19,7 +19,7 @@ use super::waiting::Queue;
 use crate::core::chain::Chain;
 use crate::core::replication::Replication;
 use crate::core::roll::Fill;
-use crate::core::segment::{Head, Nodes};
+use crate::core::segment::{Factor, Head, Nodes};
 use crate::peers::SentEntry;
 use crate::store::{Position, SegmentId};
 use crate::{AppendReply, Bounds};
@@ -69,7 +69,7 @@ pub(super) struct Ready {
     pub(super) durability: Durability,
     pub(super) policy: Policy,
     /// How many replicas a segment is to have.
-    pub(super) factor: usize,
+    pub(super) factor: Factor,
     /// Who stores the open segment; the first is its sequencer.
     pub(super) replicas: Nodes,
     /// Segments on the disk that the chain doesn't have; they go when the producer table no

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use interflow_meta::{NodeId, Offset};
 
 use super::{
-    Fetch, Fetched, Link, LinkEvents, LogNode, PeerError, Peers, Pull, Seal, Sealed, ToReplica,
+    Checked, Checking, Fetch, Fetched, Link, LinkEvents, LogNode, PeerError, Peers, Pull, Seal,
+    Sealed, ToReplica,
 };
 
 /// The only node there is.
@@ -47,6 +48,10 @@ impl Peers for Alone {
     }
 
     async fn pull(&self, to: NodeId, _: Pull) -> Result<Offset, PeerError> {
+        Self::nobody(to)
+    }
+
+    async fn check(&self, to: NodeId, _: Checking) -> Result<Checked, PeerError> {
         Self::nobody(to)
     }
 

@@ -145,6 +145,32 @@ pub(crate) struct Pull {
     pub(crate) base: Offset,
     pub(crate) source: NodeId,
     pub(crate) until: Offset,
+    /// The node is only told that it has something else than the others: it copies all of it anew,
+    /// soon.
+    pub(crate) is_anew: bool,
+}
+
+/// A look at entries of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Checking {
+    pub(crate) id: SegmentId,
+    /// From the entry that holds this offset.
+    pub(crate) from: Offset,
+    /// Below this offset.
+    pub(crate) until: Offset,
+    /// Stop after so many payload bytes.
+    pub(crate) max_bytes: u64,
+}
+
+/// Entries that are sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Checked {
+    /// Of what they are and hold.
+    pub(crate) crc: u32,
+    /// One past the last.
+    pub(crate) next: Offset,
+    /// What it took to look at them.
+    pub(crate) bytes: u64,
 }
 
 /// Why a peer gave no answer.
@@ -178,6 +204,9 @@ pub(crate) trait Peers: Send + Sync + 'static {
 
     /// Has `to` copy what it lacks of a segment; returns the end up to which it has all durable.
     async fn pull(&self, to: NodeId, pull: Pull) -> Result<Offset, PeerError>;
+
+    /// Has `to` look at entries of a segment.
+    async fn check(&self, to: NodeId, ask: Checking) -> Result<Checked, PeerError>;
 
     /// Resolves after a change of what [`Peers::candidates`] says.
     async fn changed(&self);

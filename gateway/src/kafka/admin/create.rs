@@ -45,7 +45,7 @@ pub(in crate::kafka) async fn answer(
             Ok(created) => result
                 .with_topic_id(created.id)
                 .with_num_partitions(i32::try_from(created.partitions).unwrap_or(i32::MAX))
-                .with_replication_factor(1)
+                .with_replication_factor(created.replicas)
                 .with_configs(Some(shown(&created.config))),
             Err((error, message)) => {
                 result.with_error_code(error.code()).with_error_message(Some(text(message)))
@@ -58,6 +58,7 @@ pub(in crate::kafka) async fn answer(
 struct Created {
     id: Uuid,
     partitions: u32,
+    replicas: i16,
     config: TopicConfig,
 }
 
@@ -69,13 +70,15 @@ async fn create(
     let new = new_topic(broker, asked)?;
     let partitions = new.partitions;
     let refuse = |error| (errors::of_topic(&error), error.to_string());
+    let replicas = broker.topics.replicas(new.replication_factor).map_err(refuse)?;
+    let replicas = i16::try_from(replicas).unwrap_or(i16::MAX);
     if validate_only {
         let config = broker.topics.check_new(&new).map_err(refuse)?;
-        return Ok(Created { id: Uuid::nil(), partitions, config });
+        return Ok(Created { id: Uuid::nil(), partitions, replicas, config });
     }
     let topic = broker.topics.create(new).await.map_err(refuse)?;
     tracing::info!(topic = %topic.name, partitions, "created a topic");
-    Ok(Created { id: topic.id, partitions, config: topic.config.clone() })
+    Ok(Created { id: topic.id, partitions, replicas, config: topic.config.clone() })
 }
 
 fn new_topic(broker: &Broker, asked: &CreatableTopic) -> Result<NewTopic, Refusal> {

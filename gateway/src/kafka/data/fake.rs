@@ -301,6 +301,7 @@ impl LogClient for FakeLogs {
         self.with(log, |log| LogDescription {
             bounds: log.bounds(),
             segments: Vec::new(),
+            replicas: Vec::new(),
             producers: 0,
         })
     }

@@ -221,6 +221,6 @@ impl LogClient for FakeLog {
 
     async fn describe(&self, log: LogId) -> Result<LogDescription, LogError> {
         let bounds = self.bounds(log).await?;
-        Ok(LogDescription { bounds, segments: Vec::new(), producers: 0 })
+        Ok(LogDescription { bounds, segments: Vec::new(), replicas: Vec::new(), producers: 0 })
     }
 }

@@ -211,15 +211,15 @@ impl World {
         let outcome = match fate {
             Fate::UnknownLost => Outcome::Unknown,
             Fate::UnknownWritten => {
-                self.write(&close);
+                self.write(protocol, &close);
                 Outcome::Unknown
             }
-            Fate::Known => self.write(&close),
+            Fate::Known => self.write(protocol, &close),
         };
         self.tell_closing(protocol, closer, closing::Event::Transacted(outcome));
     }
 
-    fn write(&mut self, close: &Close) -> Outcome {
+    fn write(&mut self, protocol: &Protocol, close: &Close) -> Outcome {
         if self.head.epoch != close.epoch {
             let is_own = self.head.epoch.0 == close.epoch.0 + 1 && self.head.token == close.token;
             let head = self.head.clone();
@@ -241,6 +241,7 @@ impl World {
             leader_epoch: close.next_leader_epoch,
             durability: self.head.durability,
             sequencer: Life { node: sequencer, incarnation },
+            acks: protocol.acks(&close.next_replicas),
             replicas: close.next_replicas.clone(),
             token: close.token,
         };

@@ -40,6 +40,8 @@ type Value = (u8, u8);
 struct Config {
     /// Replicas of the first segment, and of the next ones.
     replicas: [usize; 2],
+    /// So many of them must have an entry, at least.
+    least: u32,
     values: Vec<Value>,
     /// How often each is sent.
     sends: u8,
@@ -150,6 +152,10 @@ impl Protocol {
         (0..count).map(|n| NodeId(u32::try_from((n + epoch.0 as usize) % all).unwrap())).collect()
     }
 
+    fn acks(&self, replicas: &Nodes) -> usize {
+        interflow_meta::logs::acks(replicas.len(), self.config.least)
+    }
+
     fn first(&self) -> World {
         let count = self.config.replicas[0].max(self.config.replicas[1]);
         let replicas = self.place(Epoch(0));
@@ -159,6 +165,7 @@ impl Protocol {
             leader_epoch: 0,
             durability: Durability::Durable,
             sequencer: Life { node: replicas[0], incarnation: 0 },
+            acks: self.acks(&replicas),
             replicas,
             token: 0,
         };

@@ -13,6 +13,7 @@ use crate::core::rules::Broken;
 /// One value of each of two producers, three replicas, one send.
 const SMALL: Config = Config {
     replicas: [3, 3],
+    least: 1,
     values: Vec::new(),
     sends: 1,
     recoveries: 0,
@@ -166,6 +167,11 @@ fn planned() -> Config {
     Config { plans: 1, recoveries: 1, ..whole() }
 }
 
+/// All of three replicas acknowledge, and one that is sealed decides.
+fn all() -> Config {
+    Config { least: 3, ticks: true, recoveries: 1, crashes: 1, values: TWO.to_vec(), ..SMALL }
+}
+
 #[test]
 fn model_holds() {
     let one = Config { values: vec![(1, 0)], ..SMALL };
@@ -181,6 +187,7 @@ fn model_holds() {
         (Config { recoveries: 1, plans: 1, unknowns: 1, ..one }, 500_000),
         (planned(), 300_000),
         (short(), 300_000),
+        (all(), 300_000),
         (whole(), 1_500_000),
     ]
     .into_iter()

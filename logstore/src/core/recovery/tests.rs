@@ -17,6 +17,7 @@ fn nodes(ids: &[u32]) -> Nodes {
 
 fn head(epoch: u32, replicas: &[u32], durability: Durability) -> Head {
     Head {
+        acks: interflow_meta::logs::acks(replicas.len(), 0),
         epoch: Epoch(epoch),
         base: 100,
         leader_epoch: 4,

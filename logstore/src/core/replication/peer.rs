@@ -113,6 +113,7 @@ pub(super) struct Peer {
     /// Bytes between the two.
     in_flight: u64,
     durable_end: Offset,
+    base: Offset,
     /// The `Gap` that was heeded last: the entries behind a lost one are all answered so.
     rewound_to: Option<Offset>,
     committed_told: Offset,
@@ -131,6 +132,7 @@ impl Peer {
             next: 0,
             in_flight: 0,
             durable_end: base,
+            base,
             rewound_to: None,
             committed_told: base,
             owing_since_ms: None,
@@ -184,6 +186,8 @@ impl Peer {
         }
         self.link = Link::Up;
         self.rewound_to = None;
+        // The last word may have been lost with the connection before, and no entry may follow.
+        self.committed_told = self.base;
         self.go_back_to(queue, self.acked);
     }
 
@@ -195,6 +199,11 @@ impl Peer {
 
     pub(super) fn is_up(&self) -> bool {
         self.link == Link::Up
+    }
+
+    /// Whether it is connected, and no roll to a segment without it was asked for.
+    pub(super) fn is_in_sync(&self) -> bool {
+        self.is_up() && !self.has_asked_for_roll
     }
 
     pub(super) fn drop_out(&mut self) {

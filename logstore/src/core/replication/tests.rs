@@ -161,6 +161,11 @@ fn committed_rides_on_a_store_or_goes_alone_after_a_while() {
         assert!(effects.contains(&Effect::Committed { peer, committed: 102 }), "{effects:?}");
     }
     assert!(!log.tick(30).iter().any(|e| matches!(e, Effect::Committed { .. })));
+    // The last word may have been lost with a connection.
+    log.reply(40, 1, Reply::Attached);
+    let effects = log.tick(46).into_vec();
+    assert!(effects.contains(&Effect::Committed { peer: 1, committed: 102 }), "{effects:?}");
+    assert!(!effects.contains(&Effect::Committed { peer: 2, committed: 102 }), "{effects:?}");
 }
 
 #[test]

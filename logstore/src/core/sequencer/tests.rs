@@ -38,6 +38,20 @@ fn settled(sequencer: &mut Sequencer<u32>) -> Vec<(u32, Answer)> {
 }
 
 #[test]
+fn whoever_seals_meets_whoever_acknowledged() {
+    for replicas in 1..8 {
+        for least in 0..10 {
+            let acks = interflow_meta::logs::acks(replicas, least);
+            let quorum = Quorum { replicas, acks };
+            assert!((1..=replicas).contains(&acks) && (1..=replicas).contains(&quorum.seals()));
+            assert!(acks + quorum.seals() > replicas, "{quorum:?}");
+            assert!(acks >= 2 || replicas == 1, "{quorum:?}");
+            assert!(acks >= replicas.min(least as usize), "{quorum:?}");
+        }
+    }
+}
+
+#[test]
 fn a_durable_batch_is_answered_when_the_journal_has_it() {
     let mut log = sequencer(Durability::Durable, Quorum::of(1));
     offer(&mut log, &batch(None, 3), 1, 1);

@@ -21,6 +21,8 @@ struct Stored {
     position: u64,
     header: EntryHeader,
     payload: Bytes,
+    /// It was flipped, and its checksum says so.
+    is_bad: bool,
 }
 
 #[derive(Default)]
@@ -102,6 +104,18 @@ impl MemStore {
 
     pub(super) fn damage(&self, id: SegmentId, range: std::ops::Range<Offset>) {
         self.contents.lock().damaged.entry(id).or_default().push(range);
+    }
+
+    /// A bit of the entry at `offset` is another from now on; whether or not its checksum says so,
+    /// nobody knows before it is read.
+    pub(super) fn flip(&self, id: SegmentId, offset: Offset, is_noticed: bool) {
+        let mut contents = self.contents.lock();
+        let entries = contents.segments.get_mut(&id).expect("it is there");
+        let entry = entries.iter_mut().find(|entry| end(&entry.header) > offset).expect("an entry");
+        let mut payload = entry.payload.to_vec();
+        *payload.last_mut().expect("not empty") ^= 4;
+        entry.payload = payload.into();
+        entry.is_bad = is_noticed;
     }
 
     pub(super) fn lack_segments(&self) {
@@ -227,6 +241,7 @@ impl EntryStore for MemStore {
                 position,
                 header: entry.header.clone(),
                 payload: payload.into(),
+                is_bad: false,
             });
             Position(position)
         };
@@ -239,7 +254,18 @@ impl EntryStore for MemStore {
     }
 
     fn try_read(&self, read: &SegmentRead) -> Option<Result<SegmentReadOutcome, StoreError>> {
-        let contents = self.contents.lock();
+        let mut contents = self.contents.lock();
+        let bad = contents.segments.get(&read.id).into_iter().flatten().find(|entry| {
+            let header = &entry.header;
+            entry.is_bad && end(header) > read.offset && header.base_offset < read.end
+        });
+        if let Some(bad) = bad {
+            let range = bad.header.base_offset..end(&bad.header);
+            let damaged = contents.damaged.entry(read.id).or_default();
+            if !damaged.contains(&range) {
+                damaged.push(range);
+            }
+        }
         if let Some(range) = contents
             .damaged
             .get(&read.id)
@@ -357,6 +383,7 @@ impl EntryStore for MemStore {
     fn drop_segment(&self, id: SegmentId) {
         let mut contents = self.contents.lock();
         contents.segments.remove(&id);
+        contents.damaged.remove(&id);
         contents.dropped.push(id);
     }
 

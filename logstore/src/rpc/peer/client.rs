@@ -21,7 +21,8 @@ use super::{PROTOCOL, wire};
 use crate::core::segment::Life;
 use crate::log::Identity;
 use crate::peers::{
-    Fetch, Fetched, Link, LinkEvents, LogNode, PeerError, Peers, Pull, Seal, Sealed,
+    Checked, Checking, Fetch, Fetched, Link, LinkEvents, LogNode, PeerError, Peers, Pull, Seal,
+    Sealed,
 };
 use crate::routing::NodeAccess;
 use crate::rpc::MAX_MESSAGE_BYTES;
@@ -203,6 +204,13 @@ impl Peers for GrpcPeers {
         let request = wire::pull_message(&pull);
         let call = |mut grpc: Grpc| async move { grpc.pull(request).await };
         Ok(self.call(to, PULL_TIMEOUT, call).await?.end)
+    }
+
+    async fn check(&self, to: NodeId, ask: Checking) -> Result<Checked, PeerError> {
+        let request = wire::checking_message(&ask);
+        let call = |mut grpc: Grpc| async move { grpc.check(request).await };
+        let proto::CheckResponse { crc, next, bytes } = self.call(to, CALL_TIMEOUT, call).await?;
+        Ok(Checked { crc, next, bytes })
     }
 
     async fn changed(&self) {

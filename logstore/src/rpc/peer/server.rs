@@ -21,12 +21,14 @@ use super::{PROTOCOL, wire};
 use crate::LogStore;
 use crate::core::replication::Reply;
 use crate::core::segment::Life;
-use crate::peers::Replies;
+use crate::peers::{Checked, Replies};
 use crate::rpc::MAX_MESSAGE_BYTES;
 use crate::store::SegmentId;
 
 /// Payload bytes of one answer.
 const FETCH_BYTES: u64 = 8 << 20;
+/// Payload bytes that are looked at for one call.
+const CHECK_BYTES: u64 = 16 << 20;
 /// Segments in one call.
 const MAX_SEALS: usize = 10_000;
 /// Answers in one message.
@@ -194,6 +196,18 @@ impl Peer for PeerServer {
         let fetched = self.logs.peer_fetch(fetch).await;
         let fetched = fetched.map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(wire::fetched_message(fetched)))
+    }
+
+    async fn check(
+        &self,
+        request: Request<proto::CheckRequest>,
+    ) -> Result<Response<proto::CheckResponse>, Status> {
+        let ask = wire::checking(&request.into_inner(), CHECK_BYTES);
+        let ask = ask.ok_or_else(|| misuse("a look at no segment"))?;
+        let checked = self.logs.peer_check(ask).await;
+        let Checked { crc, next, bytes } =
+            checked.map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(proto::CheckResponse { crc, next, bytes }))
     }
 
     async fn pull(

@@ -7,7 +7,9 @@ use interflow_proto::peer as proto;
 
 use crate::core::replication::Reply;
 use crate::core::segment::Entry as CoreEntry;
-use crate::peers::{Descriptor, Fetch, Fetched, Pull, Seal, Sealed, SentEntry, ToReplica, What};
+use crate::peers::{
+    Checking, Descriptor, Fetch, Fetched, Pull, Seal, Sealed, SentEntry, ToReplica, What,
+};
 use crate::store::{EntryHeader, EntryKind, SegmentId};
 use crate::{AppendKey, KeyDigest};
 
@@ -241,6 +243,7 @@ pub(super) fn pull_message(pull: &Pull) -> proto::PullRequest {
         base: pull.base,
         source: pull.source.0,
         until: pull.until,
+        is_anew: pull.is_anew,
     }
 }
 
@@ -250,6 +253,25 @@ pub(super) fn pull(message: &proto::PullRequest) -> Option<Pull> {
         base: message.base,
         source: NodeId(message.source),
         until: message.until,
+        is_anew: message.is_anew,
+    })
+}
+
+pub(super) fn checking_message(ask: &Checking) -> proto::CheckRequest {
+    proto::CheckRequest {
+        segment: Some(segment_message(ask.id)),
+        from: ask.from,
+        until: ask.until,
+        max_bytes: ask.max_bytes,
+    }
+}
+
+pub(super) fn checking(message: &proto::CheckRequest, max_bytes: u64) -> Option<Checking> {
+    Some(Checking {
+        id: segment(message.segment)?,
+        from: message.from,
+        until: message.until,
+        max_bytes: message.max_bytes.min(max_bytes),
     })
 }
 

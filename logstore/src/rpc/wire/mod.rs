@@ -11,12 +11,12 @@ pub(super) use errors::{
     append_error, append_error_message, log_error, log_error_message, read_error,
     read_error_message,
 };
-use interflow_meta::{LogId, Offset};
+use interflow_meta::{LogId, NodeId, Offset};
 use interflow_proto::log as proto;
 
 use crate::{
     Append, AppendKey, AppendKind, AppendResult, Appended, Bounds, EarlyBatch, KeyDigest,
-    LogDescription, Read, ReadOutcome, SegmentDescription, StoredBatch,
+    LogDescription, Read, ReadOutcome, ReplicaDescription, SegmentDescription, StoredBatch,
 };
 
 fn kind_message(kind: AppendKind) -> proto::AppendKind {
@@ -207,9 +207,15 @@ pub(super) fn description_message(description: LogDescription) -> proto::Descrip
         bytes: segment.bytes,
         damaged: segment.damaged.into_iter().map(range).collect(),
     };
+    let replica = |replica: &ReplicaDescription| proto::Replica {
+        node: replica.node.0,
+        lag: replica.lag,
+        is_in_sync: replica.is_in_sync,
+    };
     proto::Description {
         bounds: Some(bounds_message(&description.bounds)),
         segments: description.segments.into_iter().map(segment).collect(),
+        replicas: description.replicas.iter().map(replica).collect(),
         producers: u64::try_from(description.producers).unwrap_or(u64::MAX),
     }
 }
@@ -223,9 +229,15 @@ pub(super) fn description(message: proto::Description) -> Option<LogDescription>
         bytes: message.bytes,
         damaged: message.damaged.iter().map(|range| (range.from, range.to)).collect(),
     };
+    let replica = |message: &proto::Replica| ReplicaDescription {
+        node: NodeId(message.node),
+        lag: message.lag,
+        is_in_sync: message.is_in_sync,
+    };
     Some(LogDescription {
         bounds: bounds(&message.bounds?)?,
         segments: message.segments.into_iter().map(segment).collect(),
+        replicas: message.replicas.iter().map(replica).collect(),
         producers: usize::try_from(message.producers).unwrap_or(usize::MAX),
     })
 }

@@ -76,7 +76,7 @@ mod tests {
             opened_ms: 0,
         };
         LogHead {
-            open: OpenSegment::new(Epoch(epoch), &opening),
+            open: OpenSegment::new(Epoch(epoch), &opening, &Policy::default()),
             trim,
             durability,
             policy: Policy::default(),

@@ -18,7 +18,7 @@ use crate::error::{MetaError, TransactError};
 use crate::ids::{Epoch, LogId, NodeId, Offset};
 use crate::store::KeyRange;
 use crate::transaction::{RangeOptions, Transaction};
-pub use value::{Chain, ClosedSegment, LogHead, OpenSegment, Policy};
+pub use value::{Chain, ClosedSegment, LogHead, OpenSegment, Policy, acks};
 
 /// Why a change of a log's chain was refused.
 #[derive(Debug, thiserror::Error)]
@@ -153,7 +153,7 @@ pub async fn close_and_open(
         let closed = head.open.close(closing);
         tx.set(segment_key(tx, log, closed.base), closed.encode())?;
     }
-    head.open = OpenSegment::new(Epoch(epoch), opening);
+    head.open = OpenSegment::new(Epoch(epoch), opening, &head.policy);
     tx.set(head_key(tx, log), head.encode())?;
     Ok(head)
 }
@@ -207,7 +207,7 @@ pub async fn set_replicas(
     Ok(true)
 }
 
-/// Changes when segments of `log` are rolled and dropped.
+/// Changes how `log` is kept; its open segment stays as it is.
 ///
 /// # Errors
 /// [`ChainError::NotFound`]; meta's own.

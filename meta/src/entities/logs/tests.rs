@@ -33,7 +33,7 @@ fn closing(epoch: u32, end: Offset) -> Closing {
 
 fn head() -> LogHead {
     LogHead {
-        open: OpenSegment::new(Epoch(0), &opening(0, 1)),
+        open: OpenSegment::new(Epoch(0), &opening(0, 1), &Policy::default()),
         trim: 0,
         durability: Durability::Volatile,
         policy: Policy::default(),
@@ -215,6 +215,7 @@ proptest! {
                 replicas: replicas.into_iter().map(NodeId).collect(),
                 token: numbers[2],
                 opened_ms,
+                acks: small[0].max(1),
             },
             trim: numbers[3],
             durability: crate::entities::codec::durability(durability).unwrap(),
@@ -223,6 +224,7 @@ proptest! {
                 retention_bytes: retention.map(|n| n ^ 1),
                 segment_bytes: numbers[4],
                 segment_ms: numbers[5],
+                min_acks: small[0].max(1),
             },
             tenant: topic.clone(),
             topic,
@@ -243,6 +245,7 @@ proptest! {
             base: numbers[0],
             end: numbers[1],
             opened_ms: times[0],
+                acks: small[0].max(1),
             closed_ms: times[1],
             replicas: replicas.into_iter().map(NodeId).collect(),
             token: numbers[2],

@@ -11,7 +11,14 @@ use crate::entities::codec::{
 use crate::error::MetaError;
 use crate::ids::{Durability, Epoch, NodeId, Offset};
 
-/// When segments are rolled and dropped.
+/// How many of a segment's replicas must have an append before it is acknowledged: a majority, or
+/// `least` if that is more. Any two majorities meet, so one that seals the others sees it.
+pub fn acks(replicas: usize, least: u32) -> usize {
+    let least = usize::try_from(least).unwrap_or(usize::MAX);
+    least.max(replicas / 2 + 1).min(replicas.max(1))
+}
+
+/// How a log is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Drop what is older; `None` keeps it for ever. Milliseconds.
@@ -22,6 +29,9 @@ pub struct Policy {
     pub segment_bytes: u64,
     /// Roll the open segment at this age. Milliseconds.
     pub segment_ms: u64,
+    /// So many replicas at least must have an append before it is acknowledged; never fewer than a
+    /// majority.
+    pub min_acks: u32,
 }
 
 impl Default for Policy {
@@ -33,6 +43,7 @@ impl Default for Policy {
             retention_bytes: None,
             segment_bytes: 1 << 30,
             segment_ms: WEEK_MS,
+            min_acks: 1,
         }
     }
 }
@@ -56,10 +67,12 @@ pub struct OpenSegment {
     pub token: u64,
     /// Milliseconds since 1970.
     pub opened_ms: i64,
+    /// How many of them must have an append before it is acknowledged.
+    pub acks: u32,
 }
 
 impl OpenSegment {
-    pub(crate) fn new(epoch: Epoch, opening: &Opening) -> Self {
+    pub(crate) fn new(epoch: Epoch, opening: &Opening, policy: &Policy) -> Self {
         Self {
             epoch,
             base: opening.base,
@@ -69,6 +82,7 @@ impl OpenSegment {
             replicas: opening.replicas.clone(),
             token: opening.token,
             opened_ms: opening.opened_ms,
+            acks: code(acks(opening.replicas.len(), policy.min_acks)),
         }
     }
 
@@ -85,8 +99,18 @@ impl OpenSegment {
             max_timestamp_ms: closing.max_timestamp_ms,
             bytes: closing.bytes,
             is_short: closing.is_short,
+            acks: self.acks,
         }
     }
+}
+
+fn code(acks: usize) -> u32 {
+    u32::try_from(acks).unwrap_or(u32::MAX)
+}
+
+/// What is stored; segments of before say nothing, and have a majority.
+fn acks_of(stored: u32, replicas: &[u32]) -> u32 {
+    if stored == 0 { code(acks(replicas.len(), 0)) } else { stored }
 }
 
 /// A segment that takes no more appends. Never empty.
@@ -114,6 +138,8 @@ pub struct ClosedSegment {
     pub bytes: u64,
     /// Fewer replicas than a quorum hold all of it: it is to be repaired before anything else.
     pub is_short: bool,
+    /// How many replicas had to have an append before it was acknowledged.
+    pub acks: u32,
 }
 
 /// What is known of a log besides its closed segments.
@@ -125,7 +151,7 @@ pub struct LogHead {
     pub trim: Offset,
     /// When appends are acknowledged.
     pub durability: Durability,
-    /// When segments are rolled and dropped.
+    /// How it is kept.
     pub policy: Policy,
     /// Whose topic.
     pub tenant: String,
@@ -161,6 +187,7 @@ impl ClosedSegment {
             max_timestamp_ms: self.max_timestamp_ms,
             bytes: self.bytes,
             is_short: self.is_short,
+            acks: self.acks,
         })
     }
 
@@ -178,6 +205,7 @@ impl ClosedSegment {
             max_timestamp_ms: message.max_timestamp_ms,
             bytes: message.bytes,
             is_short: message.is_short,
+            acks: acks_of(message.acks, &message.replicas),
         })
     }
 }
@@ -194,6 +222,7 @@ impl LogHead {
                 replicas: node_codes(&self.open.replicas),
                 token: self.open.token,
                 opened_ms: self.open.opened_ms,
+                acks: self.open.acks,
             }),
             trim: self.trim,
             durability: durability_code(self.durability),
@@ -202,6 +231,7 @@ impl LogHead {
                 retention_bytes: self.policy.retention_bytes,
                 segment_bytes: self.policy.segment_bytes,
                 segment_ms: self.policy.segment_ms,
+                min_acks: self.policy.min_acks,
             }),
             tenant: self.tenant.clone(),
             topic: self.topic.clone(),
@@ -230,6 +260,7 @@ impl LogHead {
                 replicas: node_ids(&open.replicas),
                 token: open.token,
                 opened_ms: open.opened_ms,
+                acks: acks_of(open.acks, &open.replicas),
             },
             trim: message.trim,
             durability: durability(message.durability)?,
@@ -238,6 +269,7 @@ impl LogHead {
                 retention_bytes: policy.retention_bytes,
                 segment_bytes: policy.segment_bytes,
                 segment_ms: policy.segment_ms,
+                min_acks: policy.min_acks.max(1),
             },
             tenant: message.tenant,
             topic: message.topic,

@@ -89,7 +89,7 @@ pub struct NewTopic {
 pub struct NewLogs {
     /// When appends are acknowledged.
     pub durability: Durability,
-    /// When segments are rolled and dropped.
+    /// How they are kept otherwise.
     pub policy: Policy,
     /// How many replicas their segments are to have.
     pub replication_factor: u32,

@@ -48,7 +48,7 @@ pub(super) async fn open_logs(
         let partition =
             u32::try_from(topic.logs.len()).map_err(|_| TopicError::InvalidPartitions)?;
         let head = LogHead {
-            open: OpenSegment::new(Epoch(0), &opening),
+            open: OpenSegment::new(Epoch(0), &opening, &new.policy),
             trim: 0,
             durability: new.durability,
             policy: new.policy,

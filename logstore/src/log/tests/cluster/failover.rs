@@ -259,6 +259,7 @@ async fn who_appended_what_is_not_taken_from_a_replica_that_lacks_the_end() {
         newest_ms: 0,
         replicas: Nodes::from_slice(&[node(3), node(2)]),
         is_short: false,
+        acks: 1,
     };
     let inner = &cluster.at(4).logs.inner;
     let headers = sources::since_snapshot(inner, id, &closed).await.expect("node 2 has all");

@@ -3,9 +3,13 @@
 
 mod disks;
 mod failover;
+mod lagging;
+mod many;
 mod mending;
 mod net;
+mod quorums;
 mod registry;
+mod scrubbing;
 mod simulation;
 
 use std::collections::BTreeMap;
@@ -148,6 +152,14 @@ impl Cluster {
     fn create(&self, log: u64, replicas: &[u32]) -> LogId {
         let nodes: Vec<_> = replicas.iter().map(|id| node(*id)).collect();
         let (class, policy) = (Durability::Durable, Policy::default());
+        self.chains.create(LogId(log), &nodes, nodes.len(), class, policy);
+        LogId(log)
+    }
+
+    /// The same, where so many must have an append.
+    fn create_with_acks(&self, log: u64, replicas: &[u32], min_acks: u32) -> LogId {
+        let nodes: Vec<_> = replicas.iter().map(|id| node(*id)).collect();
+        let (class, policy) = (Durability::Durable, Policy { min_acks, ..Policy::default() });
         self.chains.create(LogId(log), &nodes, nodes.len(), class, policy);
         LogId(log)
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use interflow_meta::NodeId;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -12,13 +13,13 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, mpsc};
 
 use super::super::super::service::Inner;
-use super::super::super::{pulling, replicas};
+use super::super::super::{pulling, replicas, scrub};
 use crate::Offset;
 use crate::core::replication::Reply;
 use crate::core::segment::Life;
 use crate::peers::{
-    Fetch, Fetched, Link, LinkEvents, LogNode, PeerError, Peers, Pull, Replies, Seal, Sealed,
-    ToReplica,
+    Checked, Checking, Fetch, Fetched, Link, LinkEvents, LogNode, PeerError, Peers, Pull, Replies,
+    Seal, Sealed, ToReplica,
 };
 use crate::store::SegmentId;
 
@@ -47,6 +48,8 @@ struct State {
     breaks: u32,
     pub(super) broken: u64,
     pub(super) unanswered: u64,
+    /// Calls that seal.
+    seals: u64,
     /// A node that is gone is taken for live so long.
     lease: Duration,
     ghosts: BTreeMap<NodeId, tokio::time::Instant>,
@@ -77,6 +80,7 @@ impl Net {
                 breaks,
                 broken: 0,
                 unanswered: 0,
+                seals: 0,
                 lease: Duration::ZERO,
                 ghosts: BTreeMap::new(),
                 seen: Seen::default(),
@@ -130,6 +134,11 @@ impl Net {
         let mut state = self.state.lock();
         state.max_delay_ms = max_delay_ms;
         state.breaks = breaks;
+    }
+
+    /// Calls that have sealed anything.
+    pub(super) fn seals(&self) -> u64 {
+        self.state.lock().seals
     }
 
     pub(super) fn seen(&self) -> Seen {
@@ -387,12 +396,11 @@ impl Peers for NetPeers {
 
     async fn seal(&self, to: NodeId, seals: Vec<Seal>) -> Result<Vec<Sealed>, PeerError> {
         let by = self.me.node;
+        self.net.state.lock().seals += 1;
         self.call(to, async move |inner| {
-            let mut all = Vec::new();
-            for seal in seals {
-                let sealed = replicas::seal(&inner, seal.id, seal.base, by).await;
-                all.push(sealed.map_err(|error| PeerError::Refused(to, error.to_string()))?);
-            }
+            let sealing = seals.iter().map(|seal| replicas::seal(&inner, seal.id, seal.base, by));
+            let all: Result<Vec<_>, _> = join_all(sealing).await.into_iter().collect();
+            let all = all.map_err(|error| PeerError::Refused(to, error.to_string()))?;
             self.net.saw_sealed(to, &all);
             Ok(all)
         })
@@ -409,6 +417,10 @@ impl Peers for NetPeers {
 
     async fn pull(&self, to: NodeId, pull: Pull) -> Result<Offset, PeerError> {
         self.call(to, async move |inner| pulling::pull(&inner, pull).await).await
+    }
+
+    async fn check(&self, to: NodeId, ask: Checking) -> Result<Checked, PeerError> {
+        self.call(to, async move |inner| scrub::check(&inner, ask).await).await
     }
 
     async fn changed(&self) {

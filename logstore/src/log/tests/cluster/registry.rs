@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::super::super::registry::{LogRecord, Registry, RegistryError, Roll, RollOutcome};
 use crate::core::chain::Closed;
-use crate::core::segment::{Head, Life, Nodes};
+use crate::core::segment::{Factor, Head, Life, Nodes};
 
 /// What all nodes share.
 pub(super) struct Chains {
@@ -30,6 +30,8 @@ struct State {
     unknowns: u32,
     is_down: bool,
     told_unknown: u64,
+    /// That read or wrote heads.
+    transactions: u64,
     closes: u64,
     /// Nodes that don't reach it.
     cut: BTreeSet<NodeId>,
@@ -50,6 +52,7 @@ impl Chains {
                 unknowns,
                 is_down: false,
                 told_unknown: 0,
+                transactions: 0,
                 closes: 0,
                 cut: BTreeSet::new(),
                 watch: None,
@@ -75,10 +78,19 @@ impl Chains {
             durability,
             sequencer: Life { node, incarnation },
             replicas: Nodes::from_slice(replicas),
+            acks: interflow_meta::logs::acks(replicas.len(), policy.min_acks),
             token: 1,
         };
+        let factor = Factor { replicas: factor, least: policy.min_acks };
         let record = LogRecord { head, closed: Vec::new(), trim: 0, policy, factor };
         state.logs.insert(log, record);
+    }
+
+    /// So many replicas must have an append from the next segment on.
+    pub(super) fn set_min_acks(&self, log: LogId, min_acks: u32) {
+        let mut state = self.state.lock();
+        let record = state.logs.get_mut(&log).expect("a log");
+        (record.policy.min_acks, record.factor.least) = (min_acks, min_acks);
     }
 
     /// The next life of a node.
@@ -119,6 +131,11 @@ impl Chains {
         self.state.lock().logs.keys().copied().collect()
     }
 
+    /// Transactions that read or wrote heads.
+    pub(super) fn transactions(&self) -> u64 {
+        self.state.lock().transactions
+    }
+
     pub(super) fn set_down(&self, is_down: bool) {
         self.state.lock().is_down = is_down;
     }
@@ -150,6 +167,7 @@ impl State {
         // I3
         assert!(closed.end >= record.head.base && roll.open.base >= closed.end);
         closed.replicas = record.head.replicas.clone();
+        closed.acks = record.head.acks;
         if closed.end > closed.base {
             record.closed.push(closed.clone());
         }
@@ -160,6 +178,7 @@ impl State {
             durability: record.head.durability,
             sequencer: Life { node: sequencer, incarnation },
             replicas: roll.replicas.clone(),
+            acks: record.factor.acks(roll.replicas.len()),
             token: roll.token,
         };
         self.closes += 1;
@@ -204,20 +223,38 @@ impl Registry for Handle {
     }
 
     async fn roll(&self, roll: &Roll) -> Result<RollOutcome, RegistryError> {
-        self.come().await?;
-        let (is_written, is_known, outcome) = {
+        let rolled = self.roll_many(std::slice::from_ref(roll)).await.pop();
+        rolled.expect("an outcome for each")
+    }
+
+    async fn heads(&self, logs: &[LogId]) -> Vec<Result<Option<Head>, RegistryError>> {
+        if let Err(error) = self.come().await {
+            return logs.iter().map(|_| Err(error.clone())).collect();
+        }
+        let mut state = self.chains.state.lock();
+        state.transactions += 1;
+        logs.iter().map(|log| Ok(state.logs.get(log).map(|known| known.head.clone()))).collect()
+    }
+
+    async fn roll_many(&self, rolls: &[Roll]) -> Vec<Result<RollOutcome, RegistryError>> {
+        let all = |error: RegistryError| rolls.iter().map(|_| Err(error.clone())).collect();
+        if let Err(error) = self.come().await {
+            return all(error);
+        }
+        let (is_known, outcomes) = {
             let mut state = self.chains.state.lock();
+            state.transactions += 1;
             let unknowns = state.unknowns;
             let is_unknown = unknowns > 0 && state.rng.random_range(0..1000) < unknowns;
             let is_written = !is_unknown || state.rng.random_bool(0.5);
             state.told_unknown += u64::from(is_unknown);
-            let outcome = is_written.then(|| state.roll(roll));
-            (is_written, !is_unknown, outcome)
+            let wanted = rolls.iter().filter(|_| is_written);
+            (!is_unknown, wanted.map(|roll| Ok(state.roll(roll))).collect())
         };
-        self.come().await?;
-        match outcome.filter(|_| is_known && is_written) {
-            Some(outcome) => Ok(outcome),
-            None => Err(RegistryError("commit unknown result".to_owned())),
+        match self.come().await {
+            Ok(()) if is_known => outcomes,
+            Ok(()) => all(RegistryError("commit unknown result".to_owned())),
+            Err(error) => all(error),
         }
     }
 
