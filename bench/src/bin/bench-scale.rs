@@ -234,7 +234,9 @@ impl Options {
         let (stopping, starting) = cluster.restart(|_| Ok(()))?;
         report.add(&scenario, US, "stopping, s", stopping);
         report.add(&scenario, US, "starting, s", starting);
+        let begun = Instant::now();
         let producers = Producers::new(target, 1)?;
+        report.add(&scenario, US, "producers' metadata, s", begun.elapsed().as_secs_f64());
         add_seconds(report, &scenario, "append to each", &producers.touch()?)?;
         add_memory(report, &cluster, &format!("with {all}, restarted"))?;
 

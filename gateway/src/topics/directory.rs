@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use futures_util::{StreamExt, stream};
 use interflow_logstore::LogClient;
 use interflow_meta::logs::Opening;
 use interflow_meta::{DEFAULT_TENANT, LogId, Meta, MetaError, NodeId, logs, topics};
@@ -21,6 +22,8 @@ use super::snapshot::{Snapshot, Topic};
 
 /// Topics in one read of meta.
 const PAGE: usize = 500;
+/// Logs that are asked for at a time.
+const AT_ONCE: usize = 256;
 /// The pause after meta couldn't be read.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -317,8 +320,10 @@ impl Topics {
 
     async fn refresh_logs(&self, partitions: &[LogId]) {
         let Some(store) = &self.store else { return };
-        for log in partitions {
-            if let Err(error) = store.logs.refresh(*log).await {
+        let asked: Vec<_> = partitions.iter().map(|log| store.logs.refresh(*log)).collect();
+        let mut told = stream::iter(asked).buffered(AT_ONCE).zip(stream::iter(partitions));
+        while let Some((told, log)) = told.next().await {
+            if let Err(error) = told {
                 // It reads meta again when it is used next.
                 tracing::warn!(%log, %error, "a log could not be refreshed");
             }

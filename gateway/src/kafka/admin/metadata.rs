@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures_util::{StreamExt, stream};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -19,6 +20,9 @@ use crate::kafka::broker::Broker;
 use crate::kafka::brokers::Listed;
 use crate::kafka::route::Request;
 use crate::topics::{NewTopic, Overrides, Topic, TopicError, name};
+
+/// Logs that are asked for at a time: their nodes may be far, or have to recover them.
+const AT_ONCE: usize = 256;
 
 pub(in crate::kafka) async fn answer(
     broker: &Broker,
@@ -152,13 +156,16 @@ fn missing(error: ResponseError) -> MetadataResponseTopic {
 
 async fn found(broker: &Broker, listed: &Listed, topic: &Topic) -> MetadataResponseTopic {
     let mut partitions = Vec::with_capacity(topic.partitions.len());
-    for (index, log) in (0i32..).zip(&*topic.partitions) {
+    let asked: Vec<_> = topic.partitions.iter().map(|log| broker.logs.bounds(*log)).collect();
+    let mut told = stream::iter(asked).buffered(AT_ONCE).enumerate();
+    while let Some((index, told)) = told.next().await {
+        let index = i32::try_from(index).unwrap_or(i32::MAX);
         let node = listed.leader(topic.id, index);
         let mut partition = MetadataResponsePartition::default()
             .with_partition_index(index)
             .with_replica_nodes(vec![node])
             .with_isr_nodes(vec![node]);
-        match broker.logs.bounds(*log).await {
+        match told {
             Ok(bounds) => {
                 partition.leader_id = node;
                 partition.leader_epoch = i32::try_from(bounds.leader_epoch).unwrap_or(i32::MAX);
