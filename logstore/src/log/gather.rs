@@ -32,11 +32,13 @@ struct Waiting<Q, A> {
     questions: VecDeque<(Q, oneshot::Sender<A>)>,
     /// Calls on their way.
     calls: usize,
+    /// Questions without an answer, on their way or not.
+    unanswered: usize,
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
     fn new(max: usize) -> Arc<Self> {
-        let state = Mutex::new(Waiting { questions: VecDeque::new(), calls: 0 });
+        let state = Mutex::new(Waiting { questions: VecDeque::new(), calls: 0, unanswered: 0 });
         Arc::new(Self { state, max })
     }
 
@@ -55,6 +57,7 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
         let is_first = {
             let mut state = self.state.lock();
             state.questions.push_back((question, answer));
+            state.unanswered += 1;
             let has_room = state.calls < CALLS;
             state.calls += usize::from(has_room);
             has_room
@@ -63,7 +66,9 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
             let this = Arc::clone(self);
             inner.spawn(async move {
                 while let Some((questions, askers)) = this.take() {
-                    for (asker, answer) in askers.into_iter().zip(call(questions).await) {
+                    let answers = call(questions).await;
+                    this.state.lock().unanswered -= askers.len();
+                    for (asker, answer) in askers.into_iter().zip(answers) {
                         // It may have lost its patience.
                         let _ = asker.send(answer);
                     }
@@ -101,6 +106,14 @@ impl Default for Gathers {
             heads: Gather::new(MAX_HEADS),
             rolls: Gather::new(MAX_HEADS),
         }
+    }
+}
+
+impl Gathers {
+    /// Questions to meta without an answer; each has a task that waits.
+    #[cfg(test)]
+    pub(super) fn unanswered(&self) -> usize {
+        self.heads.state.lock().unanswered + self.rolls.state.lock().unanswered
     }
 }
 

@@ -343,7 +343,9 @@ impl Life {
 
     /// Waits until tasks have come as far as they can.
     async fn settle(&self) {
-        while self.logs.inner.tasks() > self.turnstile.held.lock().len() {
+        // A held call to meta, and those who wait for its answer.
+        let inner = &self.logs.inner;
+        while inner.tasks() > self.turnstile.held.lock().len() + inner.gathers.unanswered() {
             tokio::task::yield_now().await;
         }
     }
