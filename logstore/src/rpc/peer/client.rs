@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hashbrown::HashMap;
-use interflow_meta::grpc::{ClientTls, Credentials, Remote, Token, told};
+use interflow_meta::grpc::{Credentials, told};
 use interflow_meta::{NodeId, Offset};
 use interflow_proto::peer as proto;
 use parking_lot::Mutex;
@@ -63,8 +63,7 @@ pub(super) struct Known {
 pub struct GrpcPeers {
     me: Life,
     view: Arc<dyn ClusterView>,
-    token: Option<Token>,
-    tls: Option<ClientTls>,
+    access: NodeAccess,
     nodes: Mutex<HashMap<NodeId, Known>>,
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -80,12 +79,10 @@ impl std::fmt::Debug for GrpcPeers {
 impl GrpcPeers {
     /// The nodes of `view`, for the life `identity`. Belongs to the runtime that it is used on.
     pub fn new(identity: Identity, view: Arc<dyn ClusterView>, access: NodeAccess) -> Arc<Self> {
-        let NodeAccess { token, tls } = access;
         Arc::new_cyclic(|this| Self {
             me: Life { node: identity.node, incarnation: identity.incarnation },
             view,
-            token,
-            tls,
+            access,
             nodes: Mutex::default(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -119,12 +116,7 @@ impl GrpcPeers {
             .rsplit_once(':')
             .and_then(|(host, port)| Some((host, port.parse().ok()?)))
             .ok_or_else(|| unreachable(format!("`{address}` is no address")))?;
-        let remote = Remote {
-            host: host.to_owned(),
-            port,
-            token: self.token.clone(),
-            tls: self.tls.clone(),
-        };
+        let remote = self.access.clone().remote(host, port);
         let credentials = Credentials::new(PROTOCOL, remote.token.as_ref());
         let grpc = || -> Result<Grpc, PeerError> {
             let channel = remote.channel().map_err(|error| unreachable(told(&error)))?;

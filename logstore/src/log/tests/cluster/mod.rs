@@ -4,8 +4,12 @@
 mod failover;
 mod mending;
 mod net;
+mod oracle;
+mod panics;
 mod registry;
 mod simulation;
+mod trace;
+mod wired;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
