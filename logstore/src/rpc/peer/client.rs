@@ -188,7 +188,7 @@ impl Peers for GrpcPeers {
         let request = wire::fetch_message(&fetch);
         let call = |mut grpc: Grpc| async move { grpc.fetch(request).await };
         let answer = self.call(to, CALL_TIMEOUT, call).await?;
-        wire::fetched(fetch.id, answer).ok_or_else(|| not_understood(to))
+        wire::fetched(&fetch, answer).ok_or_else(|| not_understood(to))
     }
 
     async fn pull(&self, to: NodeId, pull: Pull) -> Result<Offset, PeerError> {
