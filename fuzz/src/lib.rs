@@ -18,6 +18,7 @@
 //! | values in the metadata | `meta_values` |
 //! | messages of the remote metadata store | `meta_remote` |
 //! | messages between gateways and logstores | `log_messages` |
+//! | messages between logstores | `peer_messages` |
 //! | dumps of the metadata | `meta_dump` |
 //!
 //! Without a target: consumer protocol metadata and assignments (kept as they are, never read);
@@ -130,6 +131,12 @@ pub const TARGETS: &[Target] = &[
         name: "log_messages",
         run: interflow_logstore::fuzz_log_messages,
         seeds: interflow_logstore::log_message_seeds,
+        memory: MESSAGES,
+    },
+    Target {
+        name: "peer_messages",
+        run: interflow_logstore::fuzz_peer_messages,
+        seeds: interflow_logstore::peer_message_seeds,
         memory: MESSAGES,
     },
     Target {

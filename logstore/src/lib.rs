@@ -34,7 +34,7 @@ pub use routing::{
 };
 pub use rpc::{
     ClusterView, Doubt, Doubts, GrpcPeers, LogServer, LogServerOptions, NodeClient, RemoteLogs,
-    RemoteLogsError, RemoteLogsOptions, Unanswered, fuzz_log_messages, log_message_seeds,
-    serve_logs,
+    RemoteLogsError, RemoteLogsOptions, Unanswered, fuzz_log_messages, fuzz_peer_messages,
+    log_message_seeds, peer_message_seeds, serve_logs,
 };
 pub use ticket::{AppendReply, AppendTicket};

@@ -41,7 +41,8 @@ pub(super) fn node_access(config: &LogstoreConfig) -> anyhow::Result<NodeAccess>
         Some(ca) => Some(ClientTls { ca_pem: read(ca)?, identity_pem }),
         None => None,
     };
-    Ok(NodeAccess { token: read_token(config.token_file.as_deref(), LOGSTORE_TOKEN)?, tls })
+    let token = read_token(config.token_file.as_deref(), LOGSTORE_TOKEN)?;
+    Ok(NodeAccess { token, tls, ..NodeAccess::default() })
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

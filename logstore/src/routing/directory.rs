@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hashbrown::HashMap;
-use interflow_meta::grpc::{ClientTls, Remote, Token};
-use interflow_meta::logs::OpenSegment;
-use interflow_meta::nodes::Node;
+use interflow_meta::grpc::{ClientTls, Dial, Remote, Token};
 use interflow_meta::{Epoch, LogId, Meta, MetaError, NodeId, logs, nodes};
 use parking_lot::Mutex;
 
@@ -82,6 +80,15 @@ pub struct NodeAccess {
     pub token: Option<Token>,
     /// Speak TLS.
     pub tls: Option<ClientTls>,
+    /// By what connections are made.
+    pub dial: Dial,
+}
+
+impl NodeAccess {
+    pub(crate) fn remote(self, host: &str, port: u16) -> Remote {
+        let Self { token, tls, dial } = self;
+        Remote { host: host.to_owned(), port, token, tls, dial }
+    }
 }
 
 /// How long nodes are waited for.
@@ -108,6 +115,52 @@ impl Default for NodeTimes {
     }
 }
 
+/// A log's open segment, as a directory has to know it.
+pub(crate) struct Place {
+    pub(crate) epoch: Epoch,
+    pub(crate) sequencer: NodeId,
+    pub(crate) replicas: Vec<NodeId>,
+}
+
+/// What a directory looks up, and meta knows.
+#[async_trait]
+pub(crate) trait Places: Send + Sync + 'static {
+    /// Where the log is, and the address of its sequencer if that is known.
+    async fn place(&self, log: LogId) -> Result<(Place, Option<String>), RouteError>;
+
+    /// A node's address, if it is known.
+    async fn address(&self, node: NodeId) -> Result<Option<String>, RouteError>;
+
+    /// A number for a client.
+    fn random(&self) -> u64;
+}
+
+#[async_trait]
+impl Places for Meta {
+    async fn place(&self, log: LogId) -> Result<(Place, Option<String>), RouteError> {
+        let found = self
+            .transact(|tx| async move {
+                let Some(head) = logs::load_head(&tx, log).await? else { return Ok(None) };
+                let node = nodes::get(&tx, head.open.sequencer).await?;
+                Ok::<_, MetaError>(Some((head.open, node)))
+            })
+            .await
+            .map_err(of_meta)?;
+        let (open, node) = found.ok_or(RouteError::NoSuchLog)?;
+        let place = Place { epoch: open.epoch, sequencer: open.sequencer, replicas: open.replicas };
+        Ok((place, node.map(|node| node.address)))
+    }
+
+    async fn address(&self, node: NodeId) -> Result<Option<String>, RouteError> {
+        let found = self.transact(|tx| async move { nodes::get(&tx, node).await }).await;
+        Ok(found.map_err(of_meta)?.map(|node| node.address))
+    }
+
+    fn random(&self) -> u64 {
+        self.random_u64()
+    }
+}
+
 struct Known {
     address: String,
     logs: Arc<RemoteLogs>,
@@ -115,7 +168,7 @@ struct Known {
 
 /// The directory in meta. Nodes are reached at the addresses that they state there.
 pub struct MetaDirectory {
-    meta: Meta,
+    places: Arc<dyn Places>,
     access: NodeAccess,
     times: NodeTimes,
     nodes: Mutex<HashMap<NodeId, Known>>,
@@ -125,16 +178,20 @@ pub struct MetaDirectory {
 impl MetaDirectory {
     /// By `meta`.
     pub fn new(meta: Meta, access: NodeAccess, times: NodeTimes) -> Self {
-        Self { meta, access, times, nodes: Mutex::default(), doubts: Mutex::default() }
+        Self::by(Arc::new(meta), access, times)
     }
 
-    /// The client of a node that meta told of.
-    fn open(&self, node: NodeId, found: Option<Node>) -> Result<Arc<RemoteLogs>, RouteError> {
+    pub(crate) fn by(places: Arc<dyn Places>, access: NodeAccess, times: NodeTimes) -> Self {
+        Self { places, access, times, nodes: Mutex::default(), doubts: Mutex::default() }
+    }
+
+    /// The client of a node at its address.
+    fn open(&self, node: NodeId, address: Option<String>) -> Result<Arc<RemoteLogs>, RouteError> {
         let not_known = || RouteError::Unavailable(format!("node {node} is not known"));
-        let address = &found.ok_or_else(not_known)?.address;
+        let address = address.ok_or_else(not_known)?;
         let mut nodes = self.nodes.lock();
         if let Some(known) = nodes.get(&node)
-            && known.address == *address
+            && known.address == address
         {
             return Ok(Arc::clone(&known.logs));
         }
@@ -143,9 +200,8 @@ impl MetaDirectory {
             .rsplit_once(':')
             .and_then(|(host, port)| Some((host, port.parse().ok()?)))
             .ok_or_else(|| unavailable(format!("`{address}` is no address")))?;
-        let NodeAccess { token, tls } = self.access.clone();
         let options = RemoteLogsOptions {
-            remote: Remote { host: host.to_owned(), port, token, tls },
+            remote: self.access.clone().remote(host, port),
             node: Some(node),
             // Who routes makes calls again elsewhere, and looks there soon.
             patience: Duration::ZERO,
@@ -153,12 +209,12 @@ impl MetaDirectory {
             connect_timeout: self.times.connect,
             silence: self.times.silence,
             doubts: self.doubts.lock().clone(),
-            ..RemoteLogsOptions::new(host, port, self.meta.random_u64())
+            ..RemoteLogsOptions::new(host, port, self.places.random())
         };
         let logs = RemoteLogs::open(options).map_err(|error| unavailable(error.to_string()))?;
         let logs = Arc::new(logs);
         // One at an earlier address ends when nobody holds it any more.
-        nodes.insert(node, Known { address: address.clone(), logs: Arc::clone(&logs) });
+        nodes.insert(node, Known { address, logs: Arc::clone(&logs) });
         Ok(logs)
     }
 }
@@ -168,16 +224,10 @@ fn of_meta(error: MetaError) -> RouteError {
 }
 
 impl MetaDirectory {
-    async fn head(&self, log: LogId) -> Result<OpenSegment, RouteError> {
-        let head = self.meta.transact(|tx| async move { logs::load_head(&tx, log).await }).await;
-        Ok(head.map_err(of_meta)?.ok_or(RouteError::NoSuchLog)?.open)
-    }
-
     async fn recover(&self, node: NodeId, log: LogId, epoch: Epoch) -> Result<(), RouteError> {
         let unavailable = |why: String| RouteError::Unavailable(format!("node {node}: {why}"));
         let recovering = async {
-            let found = self.meta.transact(|tx| async move { nodes::get(&tx, node).await }).await;
-            let logs = self.open(node, found.map_err(of_meta)?)?;
+            let logs = self.open(node, self.places.address(node).await?)?;
             logs.recover(log, epoch).await.map_err(|error| unavailable(error.to_string()))
         };
         let recovered = tokio::time::timeout(self.times.recover, recovering).await;
@@ -188,21 +238,12 @@ impl MetaDirectory {
 #[async_trait]
 impl Directory for MetaDirectory {
     async fn client(&self, log: LogId) -> Result<Arc<dyn NodeClient>, RouteError> {
-        let found = self
-            .meta
-            .transact(|tx| async move {
-                let Some(head) = logs::load_head(&tx, log).await? else { return Ok(None) };
-                let node = head.open.sequencer;
-                Ok::<_, MetaError>(Some((node, nodes::get(&tx, node).await?)))
-            })
-            .await
-            .map_err(of_meta)?;
-        let (id, node) = found.ok_or(RouteError::NoSuchLog)?;
-        Ok(self.open(id, node)?)
+        let (place, address) = self.places.place(log).await?;
+        Ok(self.open(place.sequencer, address)?)
     }
 
     async fn fail_over(&self, log: LogId, suspect: NodeId) -> Result<(), RouteError> {
-        let head = self.head(log).await?;
+        let (head, _) = self.places.place(log).await?;
         if head.sequencer != suspect {
             return Ok(());
         }

@@ -45,10 +45,14 @@ impl Followers {
         }
     }
 
+    pub(super) fn of(&self, log: LogId) -> Vec<Arc<Follower>> {
+        let followers = self.of.lock().get(&log).cloned().unwrap_or_default();
+        followers.iter().filter_map(Weak::upgrade).collect()
+    }
+
     /// The log's route may lead elsewhere.
     pub(super) fn moved(&self, log: LogId) {
-        let followers = self.of.lock().get(&log).cloned().unwrap_or_default();
-        for follower in followers.iter().filter_map(Weak::upgrade) {
+        for follower in self.of(log) {
             follower.moved();
         }
     }
@@ -62,9 +66,17 @@ pub(super) struct Follower {
     /// The stay that is heard; 0 when it is over.
     stay: AtomicU64,
     heard: Mutex<Heard>,
-    /// The observation of this stay.
-    at: Mutex<Option<(Client, Observation)>>,
+    at: Mutex<Option<Placed>>,
     moving: Mutex<Moving>,
+}
+
+/// Where it observes.
+struct Placed {
+    client: Client,
+    /// While another is heard, this one isn't: it was tried to go elsewhere.
+    stay: u64,
+    /// Ends when it is dropped.
+    _observation: Observation,
 }
 
 #[derive(Default)]
@@ -107,12 +119,13 @@ impl Follower {
                     let ear = follower.ear();
                     let stay = ear.stay;
                     let observation = client.observe(follower.log, Arc::new(ear)).await?;
+                    let placed = Placed { client, stay, _observation: observation };
                     let before = {
                         let mut at = follower.at.lock();
                         if follower.stay.load(Ordering::SeqCst) == stay {
-                            at.replace((client, observation))
+                            at.replace(placed)
                         } else {
-                            Some((client, observation))
+                            Some(placed)
                         }
                     };
                     // Outside of the lock: its drop takes others.
@@ -124,7 +137,7 @@ impl Follower {
     }
 
     /// Who is listened to from now on.
-    fn ear(self: &Arc<Self>) -> Ear {
+    pub(super) fn ear(self: &Arc<Self>) -> Ear {
         let mut heard = self.heard.lock();
         heard.stays += 1;
         let stay = heard.stays;
@@ -167,10 +180,12 @@ impl Follower {
         moving.is_running
     }
 
-    /// It is at the node that the log's route leads to.
-    fn is_placed(&self, router: &Inner) -> bool {
+    /// It is at the node that the log's route leads to, and heard from there.
+    pub(super) fn is_placed(&self, router: &Inner) -> bool {
         let Some(known) = router.routes.client(self.log) else { return false };
-        self.at.lock().as_ref().is_some_and(|(client, _)| is_same(client, &known))
+        let heard = self.stay.load(Ordering::SeqCst);
+        let at = self.at.lock();
+        at.as_ref().is_some_and(|at| at.stay == heard && is_same(&at.client, &known))
     }
 
     /// Nothing more is told.

@@ -37,6 +37,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::directory::{Directory, MetaDirectory, NodeAccess, NodeTimes, RouteError};
+#[cfg(test)]
+pub(crate) use self::directory::{Place, Places};
 use self::following::{Follower, Followers};
 use self::routes::{Client, Offered, Routes};
 use crate::{

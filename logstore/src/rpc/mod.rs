@@ -33,6 +33,7 @@ pub use client::{
 };
 pub use fuzz::{fuzz_log_messages, log_message_seeds};
 use interflow_meta::grpc::Protocol;
+pub use peer::fuzz::{fuzz_peer_messages, peer_message_seeds};
 pub use peer::{ClusterView, GrpcPeers};
 pub use server::{LogServer, LogServerOptions, serve_logs};
 

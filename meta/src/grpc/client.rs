@@ -6,6 +6,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, ConnectError, Status};
 
 use super::access::Token;
+use super::dial::Dial;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A server that doesn't answer a ping for this long is gone.
@@ -31,6 +32,8 @@ pub struct Remote {
     pub token: Option<Token>,
     /// Speak TLS.
     pub tls: Option<ClientTls>,
+    /// By what connections are made.
+    pub dial: Dial,
 }
 
 impl Remote {
@@ -59,7 +62,10 @@ impl Remote {
             }
             endpoint = endpoint.tls_config(config)?;
         }
-        Ok(endpoint.connect_lazy())
+        Ok(match &self.dial.0 {
+            None => endpoint.connect_lazy(),
+            Some(dialler) => endpoint.connect_with_connector_lazy(dialler.clone()),
+        })
     }
 }
 

@@ -11,10 +11,13 @@
 mod access;
 mod backoff;
 mod client;
+mod dial;
 mod incoming;
 mod server;
 
 pub use access::{Credentials, Gate, Protocol, Token, TokenError};
 pub use backoff::Backoff;
 pub use client::{ClientTls, Remote, is_refusal, told, was_not_sent};
+pub use dial::{Dial, Wire};
+pub use incoming::Listen;
 pub use server::{ServeError, ServeOptions, ServerTls, run, server};

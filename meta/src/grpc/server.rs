@@ -3,13 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Router;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use super::access::Token;
-use super::incoming::connections;
+use super::incoming::{Listen, connections};
 
 /// A TLS handshake takes no longer.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,7 +76,7 @@ impl ServeOptions {
 /// [`ServeError::OpenToAnybody`] when `listener` is not on loopback and nobody is authenticated; a
 /// bad certificate.
 pub fn server(
-    listener: &TcpListener,
+    listener: &impl Listen,
     options: &ServeOptions,
     call_timeout: Duration,
 ) -> Result<Server, ServeError> {
@@ -107,7 +106,7 @@ pub fn server(
 /// The transport's own.
 pub async fn run(
     router: Router,
-    listener: TcpListener,
+    listener: impl Listen,
     closing: CancellationToken,
 ) -> Result<(), ServeError> {
     let ended = closing.clone();

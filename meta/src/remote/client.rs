@@ -19,7 +19,9 @@ use tonic::{Response, Status};
 use super::hub::Hub;
 use super::{MAX_MESSAGE_BYTES, PROTOCOL, wire};
 use crate::error::MetaError;
-use crate::grpc::{Backoff, ClientTls, Credentials, Remote, Token, is_refusal, told, was_not_sent};
+use crate::grpc::{
+    Backoff, ClientTls, Credentials, Dial, Remote, Token, is_refusal, told, was_not_sent,
+};
 use crate::store::{Commit, Committed, KeyRange, Page, STAMP_BYTES, Snapshot, Store};
 
 /// The generated client, with what goes on each call.
@@ -61,7 +63,7 @@ impl RemoteOptions {
 
     fn channel(&self) -> Result<Channel, tonic::transport::Error> {
         let Self { host, port, token, tls, .. } = self.clone();
-        Remote { host, port, token, tls }.channel()
+        Remote { host, port, token, tls, dial: Dial::default() }.channel()
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) struct Heard {
 }
 
 /// The observer of one stay.
-pub(super) struct Ear {
+pub(in crate::routing) struct Ear {
     pub(super) follower: Weak<Follower>,
     pub(super) stay: u64,
 }
@@ -110,12 +110,15 @@ impl Ear {
 
     fn leave(&self) {
         let Some(follower) = self.follower.upgrade() else { return };
-        if !self.is_heard(&follower) {
+        // Its observation is over, and is none to be placed at any more, also if who begins it
+        // doesn't know yet that it has begun.
+        let ordering = Ordering::SeqCst;
+        if follower.stay.compare_exchange(self.stay, 0, ordering, ordering).is_err() {
             return;
         }
-        let (Some(router), at) = (follower.router.upgrade(), follower.at.lock()) else { return };
-        if let Some((client, _)) = &*at {
-            router.routes.forget(follower.log, client);
+        let at = follower.at.lock().take();
+        if let (Some(router), Some(at)) = (follower.router.upgrade(), &at) {
+            router.routes.forget(follower.log, &at.client);
         }
         drop(at);
         follower.moved();

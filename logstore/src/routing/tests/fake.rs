@@ -1,7 +1,7 @@
 //! Nodes that serve, refuse, are down or say nothing, and a directory of them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -32,6 +32,8 @@ pub(super) struct FakeNode {
     pub(super) calls: AtomicUsize,
     doubts: Mutex<Doubts>,
     pub(super) observers: Mutex<Vec<Arc<dyn LogObserver>>>,
+    /// The log leaves it as soon as it is observed.
+    pub(super) is_leaving: AtomicBool,
 }
 
 impl FakeNode {
@@ -140,6 +142,10 @@ impl LogClient for FakeNode {
     ) -> Result<Observation, LogError> {
         self.call(())?;
         observer.advanced(log, at(self.taken.lock().len() as u64));
+        if self.is_leaving.load(Ordering::Relaxed) {
+            self.set(Mode::Elsewhere);
+            observer.moved(log);
+        }
         self.observers.lock().push(observer);
         Ok(Observation::new(|| ()))
     }

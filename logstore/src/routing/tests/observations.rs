@@ -110,6 +110,46 @@ async fn an_observation_follows_its_log_and_never_goes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_log_that_moves_while_its_observation_begins_is_followed() {
+    let directory = FakeDirectory::new(&[(LOG, 0)]);
+    let router = router(&directory);
+    let recorder = Arc::new(Recorder::default());
+    directory.nodes[0].is_leaving.store(true, std::sync::atomic::Ordering::Relaxed);
+    let _observation = router.observe(LOG, recorder.clone()).await.unwrap();
+    directory.put(LOG, Ok(1));
+    let there = async {
+        while directory.nodes[1].observers.lock().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), there).await.expect("it is observed there");
+    ear(&directory.nodes[1]).advanced(LOG, at(8));
+    recorder.until(Told::At(8)).await;
+    router.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_it_was_tried_elsewhere_in_vain_it_is_observed_anew() {
+    let directory = FakeDirectory::new(&[(LOG, 0)]);
+    let router = router(&directory);
+    let recorder = Arc::new(Recorder::default());
+    let _observation = router.observe(LOG, recorder.clone()).await.unwrap();
+    let follower = router.inner.followers.of(LOG).remove(0);
+    assert!(follower.is_placed(&router.inner));
+    // The other node didn't take it, and meanwhile the log's route leads to the first again.
+    drop(follower.ear());
+    assert!(!follower.is_placed(&router.inner));
+    follower.moved();
+    while directory.nodes[0].observers.lock().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    ear(&directory.nodes[0]).advanced(LOG, at(8));
+    recorder.until(Told::At(8)).await;
+    assert!(follower.is_placed(&router.inner));
+    router.close().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_is_down_is_left() {
     let directory = FakeDirectory::new(&[(LOG, 0)]);
     let router = router(&directory);

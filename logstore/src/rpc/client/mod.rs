@@ -28,8 +28,8 @@ use self::queues::QueueLimits;
 use self::watching::Watching;
 use super::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, PROTOCOL};
 use crate::{
-    Append, AppendTicket, Bounds, LogClient, LogDescription, LogError, LogObserver, Observation,
-    Read, ReadError, ReadOutcome,
+    Append, AppendTicket, Bounds, LogClient, LogDescription, LogError, LogObserver, NodeAccess,
+    Observation, Read, ReadError, ReadOutcome,
 };
 
 /// The generated client, with what goes on each call.
@@ -69,7 +69,7 @@ impl RemoteLogsOptions {
     #[must_use]
     pub fn new(host: &str, port: u16, client: u64) -> Self {
         Self {
-            remote: Remote { host: host.to_owned(), port, token: None, tls: None },
+            remote: NodeAccess::default().remote(host, port),
             node: None,
             client,
             append_timeout: Duration::from_secs(20),

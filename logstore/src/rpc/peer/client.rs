@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hashbrown::HashMap;
-use interflow_meta::grpc::{ClientTls, Credentials, Remote, Token, told};
+use interflow_meta::grpc::{Credentials, told};
 use interflow_meta::{NodeId, Offset};
 use interflow_proto::peer as proto;
 use parking_lot::Mutex;
@@ -64,8 +64,7 @@ pub(super) struct Known {
 pub struct GrpcPeers {
     me: Life,
     view: Arc<dyn ClusterView>,
-    token: Option<Token>,
-    tls: Option<ClientTls>,
+    access: NodeAccess,
     nodes: Mutex<HashMap<NodeId, Known>>,
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -81,12 +80,10 @@ impl std::fmt::Debug for GrpcPeers {
 impl GrpcPeers {
     /// The nodes of `view`, for the life `identity`. Belongs to the runtime that it is used on.
     pub fn new(identity: Identity, view: Arc<dyn ClusterView>, access: NodeAccess) -> Arc<Self> {
-        let NodeAccess { token, tls } = access;
         Arc::new_cyclic(|this| Self {
             me: Life { node: identity.node, incarnation: identity.incarnation },
             view,
-            token,
-            tls,
+            access,
             nodes: Mutex::default(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -120,12 +117,7 @@ impl GrpcPeers {
             .rsplit_once(':')
             .and_then(|(host, port)| Some((host, port.parse().ok()?)))
             .ok_or_else(|| unreachable(format!("`{address}` is no address")))?;
-        let remote = Remote {
-            host: host.to_owned(),
-            port,
-            token: self.token.clone(),
-            tls: self.tls.clone(),
-        };
+        let remote = self.access.clone().remote(host, port);
         let credentials = Credentials::new(PROTOCOL, remote.token.as_ref());
         let grpc = || -> Result<Grpc, PeerError> {
             let channel = remote.channel().map_err(|error| unreachable(told(&error)))?;
@@ -197,7 +189,7 @@ impl Peers for GrpcPeers {
         let request = wire::fetch_message(&fetch);
         let call = |mut grpc: Grpc| async move { grpc.fetch(request).await };
         let answer = self.call(to, CALL_TIMEOUT, call).await?;
-        wire::fetched(fetch.id, answer).ok_or_else(|| not_understood(to))
+        wire::fetched(&fetch, answer).ok_or_else(|| not_understood(to))
     }
 
     async fn pull(&self, to: NodeId, pull: Pull) -> Result<Offset, PeerError> {

@@ -7,6 +7,7 @@
 //! ```
 
 mod client;
+pub(super) mod fuzz;
 mod link;
 mod server;
 mod wire;

@@ -232,8 +232,14 @@ pub(super) fn fetched_message(fetched: Fetched) -> proto::FetchResponse {
     proto::FetchResponse { entries, is_all: fetched.is_all }
 }
 
-pub(super) fn fetched(id: SegmentId, message: proto::FetchResponse) -> Option<Fetched> {
-    let entries = message.entries.into_iter().map(|message| entry(id, message));
+pub(super) fn fetched(fetch: &Fetch, message: proto::FetchResponse) -> Option<Fetched> {
+    let entry = |message| {
+        let (header, payload) = entry(fetch.id, message)?;
+        // Of headers only snapshots come with their payload.
+        let is_batch = fetch.what == What::Entries && header.count > 0;
+        (!is_batch || payload.len() >= BATCH_HEAD_BYTES).then_some((header, payload))
+    };
+    let entries = message.entries.into_iter().map(entry);
     Some(Fetched { entries: entries.collect::<Option<_>>()?, is_all: message.is_all })
 }
 

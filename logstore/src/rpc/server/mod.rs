@@ -11,10 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use interflow_meta::ServeError;
-use interflow_meta::grpc::{self, Gate, ServeOptions};
+use interflow_meta::grpc::{self, Gate, Listen, ServeOptions};
 use interflow_proto::log as proto;
 use proto::log_server::LogServer as Grpc;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
@@ -88,7 +87,7 @@ impl LogServer {
     /// # Errors
     /// [`ServeError::OpenToAnybody`] when the listener is not on loopback and nobody is
     /// authenticated; a bad certificate.
-    pub async fn serve(self, listener: TcpListener) -> Result<(), ServeError> {
+    pub async fn serve(self, listener: impl Listen) -> Result<(), ServeError> {
         let (access, closing) = (self.options.access.clone(), self.closing.clone());
         let mut server = grpc::server(&listener, &access, CALL_TIMEOUT)?;
         let tasks = self.tasks.clone();
@@ -129,7 +128,7 @@ impl LogServer {
 /// # Errors
 /// Those of [`LogServer::serve`].
 pub async fn serve_logs(
-    listener: TcpListener,
+    listener: impl Listen,
     logs: &LogStore,
     options: LogServerOptions,
     closing: CancellationToken,

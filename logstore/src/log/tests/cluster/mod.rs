@@ -7,10 +7,14 @@ mod lagging;
 mod many;
 mod mending;
 mod net;
+mod oracle;
+mod panics;
 mod quorums;
 mod registry;
 mod scrubbing;
 mod simulation;
+mod trace;
+mod wired;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -12,15 +12,12 @@
 
 mod clients;
 mod faults;
-mod oracle;
 mod tests;
 mod world;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use interflow_meta::logs::Policy;
@@ -29,9 +26,10 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep, timeout};
 
 use self::clients::Producer;
-use self::oracle::{Disks, Oracle};
 use self::world::World;
 use super::net::Net;
+use super::oracle::{Disks, Oracle};
+use super::panics::{guarded, panicked};
 use super::registry::Chains;
 use super::{Cluster, node};
 use crate::LogConfig;
@@ -44,59 +42,22 @@ struct Report {
     counts: BTreeMap<&'static str, u64>,
 }
 
-thread_local! {
-    /// The first panic of a task of the simulation that runs on this thread.
-    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-static HOOK: Once = Once::new();
-
-fn note_panics() {
-    HOOK.call_once(|| {
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            let is_simulated = PANIC.with(|panic| {
-                let mut panic = panic.borrow_mut();
-                let is_simulated = panic.is_some();
-                if panic.as_deref() == Some("") {
-                    *panic = Some(info.to_string());
-                }
-                is_simulated
-            });
-            if !is_simulated {
-                before(info);
-            }
-        }));
-    });
-    PANIC.with(|panic| *panic.borrow_mut() = Some(String::new()));
-}
-
-fn panicked() -> Option<String> {
-    PANIC.with(|panic| panic.borrow().clone()).filter(|what| !what.is_empty())
-}
-
 /// Runs a seed to its end.
 ///
 /// # Errors
 /// What was violated.
 fn simulate(seed: u64, broken: Option<Broken>) -> Result<Report, String> {
-    note_panics();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    let run = AssertUnwindSafe(|| runtime.block_on(run(seed, Rules::without(broken))));
-    let result = panic::catch_unwind(run);
-    // What still waits is dropped with the runtime.
-    let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(runtime)));
-    let panicked = panicked();
-    PANIC.with(|panic| *panic.borrow_mut() = None);
-    match (panicked, result) {
-        (Some(what), _) => Err(what),
-        (None, Ok(result)) => dropped.map_err(|_| "a panic at the end".to_owned()).and(result),
-        (None, Err(_)) => Err("a panic".to_owned()),
-    }
+    guarded(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        let result = runtime.block_on(run(seed, Rules::without(broken)));
+        // What still waits is dropped with the runtime.
+        drop(runtime);
+        result
+    })
 }
 
 async fn run(seed: u64, rules: Rules) -> Result<Report, String> {

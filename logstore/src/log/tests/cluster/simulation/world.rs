@@ -1,8 +1,6 @@
 //! The nodes, what happens to them, and the trace of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,9 +14,10 @@ use super::super::super::super::metrics::LogMetrics;
 use super::super::super::super::seals::{SEALS, Seals};
 use super::super::super::store::MemStore;
 use super::super::net::Net;
+use super::super::oracle::{Disks, Oracle};
 use super::super::registry::Chains;
+use super::super::trace::Trace;
 use super::super::{Cluster, Progress};
-use super::oracle::{Disks, Oracle};
 use crate::LogStore;
 use crate::store::EntryStore;
 
@@ -39,9 +38,7 @@ pub(super) struct World {
     pub(super) is_over: AtomicBool,
     pub(super) is_healed: AtomicBool,
     metrics: Mutex<Vec<Arc<LogMetrics>>>,
-    counts: Mutex<BTreeMap<&'static str, u64>>,
-    trace: Mutex<DefaultHasher>,
-    is_loud: bool,
+    trace: Trace,
     start: tokio::time::Instant,
 }
 
@@ -61,9 +58,7 @@ impl World {
             is_over: AtomicBool::new(false),
             is_healed: AtomicBool::new(false),
             metrics: Mutex::default(),
-            counts: Mutex::default(),
-            trace: Mutex::default(),
-            is_loud: std::env::var_os("SIM_TRACE").is_some(),
+            trace: Trace::new(),
             start: tokio::time::Instant::now(),
         }
     }
@@ -75,21 +70,15 @@ impl World {
 
     /// Something has happened: it goes into the trace.
     pub(super) fn note(&self, what: std::fmt::Arguments<'_>) {
-        let mut line = String::new();
-        let ms = self.start.elapsed().as_millis();
-        write!(line, "{ms} {what}").expect("a string");
-        if self.is_loud {
-            eprintln!("{line}");
-        }
-        line.hash(&mut *self.trace.lock());
+        self.trace.note(self.start.elapsed().as_millis(), what);
     }
 
     pub(super) fn count(&self, what: &'static str, by: u64) {
-        *self.counts.lock().entry(what).or_insert(0) += by;
+        self.trace.count(what, by);
     }
 
     pub(super) fn counts(&self) -> BTreeMap<&'static str, u64> {
-        let mut counts = self.counts.lock().clone();
+        let mut counts = self.trace.counts();
         let sum = |of: fn(&LogMetrics) -> u64| self.metrics.lock().iter().map(|m| of(m)).sum();
         counts.insert("recoveries", sum(|m| m.crash_closes.load(Ordering::Relaxed)));
         counts.insert("planned rolls", sum(|m| m.rolls.load(Ordering::Relaxed)));
@@ -104,7 +93,7 @@ impl World {
     }
 
     pub(super) fn trace(&self) -> u64 {
-        self.trace.lock().finish()
+        self.trace.hash()
     }
 
     /// The service at a node, if anyone reaches it.

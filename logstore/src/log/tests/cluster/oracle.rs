@@ -6,8 +6,8 @@ use std::sync::Arc;
 use interflow_meta::{Durability, Epoch, LogId, NodeId};
 use parking_lot::Mutex;
 
-use super::super::super::store::MemStore;
-use super::super::net::Seen;
+use super::super::store::MemStore;
+use super::net::Seen;
 use crate::Offset;
 use crate::core::chain::Closed;
 use crate::core::segment::Head;
@@ -103,6 +103,13 @@ impl Oracle {
             state.fail(format!("I8: log {log} {value} acked at {other} and at {offset}"));
         }
         self.see(&mut state, log, offset, value, true);
+    }
+
+    /// One past what was acknowledged last.
+    pub(super) fn last_end(&self, log: LogId) -> Offset {
+        let state = self.state.lock();
+        let acked = state.acked.iter().filter(|((of, _), _)| *of == log);
+        acked.map(|(_, at)| at + 1).max().unwrap_or(0)
     }
 
     /// A batch was read.
