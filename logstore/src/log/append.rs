@@ -194,6 +194,19 @@ impl Log {
         has_others
     }
 
+    /// The log's open segment is `epoch`: a sequencer of an earlier one that has not heard of its close, since
+    /// it had nothing to send, stops.
+    pub(super) fn hear_of_head(self: &Arc<Self>, inner: &Arc<Inner>, epoch: Epoch) {
+        let mut effects = Effects::default();
+        if let Some(active) = self.state.lock().active_mut()
+            && active.head.epoch < epoch
+            && matches!(active.stage, Stage::Open | Stage::Draining)
+        {
+            active.stop(inner, &mut effects);
+        }
+        effects.run(inner, self);
+    }
+
     /// Answers all who wait, since nothing more will become durable: what never got to the journal
     /// by `refusal`, what did, and has an unknown outcome, by `in_flight`.
     pub(super) fn abandon(

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use super::metrics::add;
 use super::registry::LogRecord;
 use super::service::Inner;
-use super::state::{Stage, segment};
+use super::state::{SharedLog, Stage, segment};
 use super::{pulling, scrub};
 use crate::core::chain::Closed;
 use crate::core::segment::Factor;
@@ -30,6 +30,9 @@ use crate::store::{FoundSegment, SegmentId};
 
 /// A node whose disk is full looks so often whether there is room again.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
+
+/// Heads of logs that are read at a time.
+const HEADS: usize = 100;
 
 /// Logs that are to be looked at.
 #[derive(Debug, Default)]
@@ -99,8 +102,26 @@ pub(super) async fn run(inner: Arc<Inner>) {
             }
             // What could not be done then.
             () = again => {
+                hear_of_heads(&inner).await;
                 place_logs(&inner).await;
                 mend_logs(&inner).await;
+            }
+        }
+    }
+}
+
+/// Reads in meta who the sequencers are of logs of which this node takes itself for one: a segment that
+/// others have closed while nothing was sent tells nobody.
+async fn hear_of_heads(inner: &Arc<Inner>) {
+    let has_peers = |log: &SharedLog| {
+        log.state.lock().active_mut().is_some_and(|active| !active.links.is_empty())
+    };
+    let logs: Vec<_> = inner.all_logs().into_iter().filter(has_peers).collect();
+    for page in logs.chunks(HEADS) {
+        let ids: Vec<_> = page.iter().map(|log| log.id).collect();
+        for (log, head) in page.iter().zip(inner.upkeep.heads(&ids).await) {
+            if let Ok(Some(head)) = head {
+                log.hear_of_head(inner, head.epoch);
             }
         }
     }
@@ -236,6 +257,9 @@ pub(super) async fn mend_logs(inner: &Arc<Inner>) {
 
 /// Pulls what this node lacks of a log and drops what it needn't have. Says whether it is done.
 async fn mend(inner: &Arc<Inner>, log: LogId, record: &LogRecord, here: &[&FoundSegment]) -> bool {
+    if let Some(known) = inner.known(log) {
+        known.hear_of_head(inner, record.head.epoch);
+    }
     let me = inner.me().node;
     let mut is_done = true;
     let mut over: Vec<SegmentId> = Vec::new();

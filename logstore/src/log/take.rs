@@ -8,7 +8,7 @@ use crate::core::producers::MAX_WINDOW;
 use crate::core::replication::Offer;
 use crate::core::roll::{self, RollPolicy};
 use crate::core::segment as core;
-use crate::core::sequencer::{Candidate, Check};
+use crate::core::sequencer::{Answer, Candidate, Check};
 use crate::peers::SentEntry;
 use crate::store::{Entry, EntryHeader, EntryKind, Position, StoreError};
 use crate::{Append, AppendError, AppendKind, AppendReply, EarlyBatch};
@@ -46,6 +46,10 @@ impl Active {
         match self.replication.offer(&batch) {
             Offer::Journal(_) => {}
             Offer::Answer(answer) => {
+                if matches!(answer, Answer::Refused(_)) && !self.links.is_empty() {
+                    // Others may have closed the segment and gone on; nothing is sent that would tell.
+                    inner.mending.look_at(self.log);
+                }
                 self.replication.answer(answer, reply);
                 return Taken::Done(None);
             }
