@@ -124,6 +124,19 @@ impl Chain {
         self.closed.iter().zip(bases)
     }
 
+    /// Whether the offset lies in a segment that was closed on fewer nodes than its quorum, and isn't
+    /// repaired yet.
+    pub(crate) fn is_short_at(&self, offset: Offset) -> bool {
+        let behind = self.closed.partition_point(|segment| segment.base <= offset);
+        let segment = behind.checked_sub(1).and_then(|index| self.closed.get(index));
+        segment.is_some_and(|segment| segment.is_short && offset < segment.end)
+    }
+
+    /// Whether there is such a segment.
+    pub(crate) fn has_short(&self) -> bool {
+        self.closed.iter().any(|segment| segment.is_short)
+    }
+
     /// Where the first segment begins.
     pub(crate) fn first_base(&self) -> Offset {
         self.closed.first().map_or(self.open.base, |first| first.base)

@@ -16,7 +16,7 @@ use super::metrics::{add, sub};
 use super::outbox::Event;
 use super::progress::Listed;
 use super::service::Inner;
-use super::state::{Log, Phase, SharedLog, Stage, State, Writer};
+use super::state::{Log, Phase, Ready, SharedLog, Stage, State, Writer};
 use super::take::{Taken, candidate, roll_policy};
 use super::waiting::Queued;
 use crate::core::replication::Reply;
@@ -437,9 +437,14 @@ impl State {
 
     /// Answers who can be answered, and tells observers when more is committed.
     pub(super) fn settle(&mut self, inner: &Inner, start: Offset, effects: &mut Effects) {
-        let Some(active) = self.active_mut() else { return };
+        let Some(Ready { chain, writer: Writer::Active(active), .. }) = self.ready_mut() else {
+            return;
+        };
         while let Some((reply, answer)) = active.replication.settle() {
             let result = match answer {
+                // An acknowledgement says that a quorum has it: who comes again is told when that is
+                // repaired.
+                Answer::Kept { base, .. } if chain.is_short_at(base) => Err(AppendError::Unknown),
                 Answer::Kept { base, is_duplicate } => {
                     if is_duplicate {
                         add(&inner.metrics.duplicates, 1);

@@ -169,16 +169,7 @@ impl LogClient for LogStore {
     }
 
     async fn recover(&self, log: LogId, epoch: Epoch) -> Result<(), LogError> {
-        let inner = &self.inner;
-        let record = inner.registry.load(log).await.map_err(|error| LogError::Meta(error.0))?;
-        let record = record.ok_or(LogError::NoSuchLog)?;
-        let is_here = record.head.sequencer == inner.me();
-        if record.head.epoch != epoch || is_here || record.head.replicas.len() == 1 {
-            return Ok(());
-        }
-        let log = inner.log(log);
-        let suspect = Some(record.head.sequencer.node);
-        recovering::recover(inner, &log, epoch, record.factor, suspect).await.map(|_| ())
+        recovering::take_over(&self.inner, log, epoch).await
     }
 
     async fn describe(&self, log: LogId) -> Result<LogDescription, LogError> {

@@ -27,6 +27,7 @@ enum LoadError {
 pub(super) async fn load(inner: Arc<Inner>, log: SharedLog) {
     match load_ready(&inner, &log).await {
         Ok(ready) => {
+            let has_short = ready.chain.has_short();
             let mut effects = Effects::default();
             let outcome = {
                 let mut state = log.state.lock();
@@ -40,6 +41,9 @@ pub(super) async fn load(inner: Arc<Inner>, log: SharedLog) {
             match outcome {
                 Ok(_) => {
                     inner.forget_found(log.id);
+                    if has_short {
+                        inner.mending.heal_soon();
+                    }
                     log.resume(&inner);
                 }
                 // Deleted since it was read from meta: now it is known what there is to drop.

@@ -17,12 +17,13 @@ use std::time::Duration;
 use interflow_meta::{Epoch, LogId, NodeId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::metrics::add;
 use super::registry::LogRecord;
 use super::service::Inner;
 use super::state::{SharedLog, Stage, segment};
-use super::{pulling, scrub};
+use super::{pulling, recovering, scrub};
 use crate::core::chain::Closed;
 use crate::core::segment::Factor;
 use crate::peers::Pull;
@@ -30,6 +31,9 @@ use crate::store::{FoundSegment, SegmentId};
 
 /// A node whose disk is full looks so often whether there is room again.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
+
+/// A segment that is on too few nodes, and can't be copied, is tried again after so long, at first.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Heads of logs that are read at a time.
 const HEADS: usize = 100;
@@ -41,6 +45,10 @@ pub(super) struct Mending {
     /// Segments of which the other replicas have something else.
     suspects: Mutex<BTreeSet<SegmentId>>,
     filled: Notify,
+    /// A closed segment is on fewer nodes than its quorum, and appends wait for that.
+    wounded: Notify,
+    /// Other nodes live, take segments, or are gone.
+    nodes: Notify,
 }
 
 impl Mending {
@@ -61,6 +69,16 @@ impl Mending {
         self.look_at(id.log);
     }
 
+    /// Has segments that are on too few nodes copied soon.
+    pub(super) fn heal_soon(&self) {
+        self.wounded.notify_one();
+    }
+
+    /// Resolves after a change of the nodes.
+    pub(super) async fn nodes_changed(&self) {
+        self.nodes.notified().await;
+    }
+
     fn is_suspect(&self, id: SegmentId) -> bool {
         self.suspects.lock().contains(&id)
     }
@@ -77,8 +95,11 @@ pub(super) async fn run(inner: Arc<Inner>) {
     }
     let mut out = inner.progress.watch_out();
     let mut candidates = inner.peers.candidates();
+    let mut healing = Healing::default();
+    let mut again = tokio::time::interval(inner.config.retention_interval);
+    again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    again.reset();
     loop {
-        let again = tokio::time::sleep(inner.config.retention_interval);
         let is_full = inner.progress.is_out() && inner.progress.failure().is_none();
         let look = async {
             match is_full {
@@ -90,28 +111,53 @@ pub(super) async fn run(inner: Arc<Inner>) {
             biased;
             () = inner.stop.cancelled() => return,
             () = inner.mending.filled.notified() => mend_logs(&inner).await,
+            () = inner.mending.wounded.notified() => {
+                healing = Healing::default();
+                healing.looked(place_logs(&inner).await, &inner);
+            }
+            () = recovering::until(healing.at) => healing.looked(place_logs(&inner).await, &inner),
             // The sender is there as long as `inner`.
-            Ok(()) = out.changed() => place_logs(&inner).await,
+            Ok(()) = out.changed() => healing.looked(place_logs(&inner).await, &inner),
             () = look => inner.store.look_for_room(),
             () = inner.peers.changed() => {
                 let before = std::mem::replace(&mut candidates, inner.peers.candidates());
                 for new in candidates.iter().filter(|new| !before.contains(new)) {
                     inner.links.trust(new.node);
                 }
-                place_logs(&inner).await;
+                inner.mending.nodes.notify_one();
+                healing.looked(place_logs(&inner).await, &inner);
             }
             // What could not be done then.
-            () = again => {
+            _ = again.tick() => {
                 hear_of_heads(&inner).await;
-                place_logs(&inner).await;
+                healing.looked(place_logs(&inner).await, &inner);
                 mend_logs(&inner).await;
             }
         }
     }
 }
 
+/// When segments that are on too few nodes are looked at again.
+#[derive(Default)]
+struct Healing {
+    at: Option<Instant>,
+    pause: Duration,
+}
+
+impl Healing {
+    fn looked(&mut self, is_healed: bool, inner: &Inner) {
+        if is_healed {
+            *self = Self::default();
+            return;
+        }
+        self.pause =
+            (self.pause * 2).clamp(FIRST_PAUSE, inner.config.retention_interval.max(FIRST_PAUSE));
+        self.at = Some(Instant::now() + self.pause);
+    }
+}
+
 /// Reads in meta who the sequencers are of logs of which this node takes itself for one: a segment that
-/// others have closed while nothing was sent tells nobody.
+/// others have closed while nothing was sent tells nobody, nor does a log that was deleted.
 async fn hear_of_heads(inner: &Arc<Inner>) {
     let has_peers = |log: &SharedLog| {
         log.state.lock().active_mut().is_some_and(|active| !active.links.is_empty())
@@ -120,26 +166,27 @@ async fn hear_of_heads(inner: &Arc<Inner>) {
     for page in logs.chunks(HEADS) {
         let ids: Vec<_> = page.iter().map(|log| log.id).collect();
         for (log, head) in page.iter().zip(inner.upkeep.heads(&ids).await) {
-            if let Ok(Some(head)) = head {
-                log.hear_of_head(inner, head.epoch);
+            match head {
+                Ok(Some(head)) => log.hear_of_head(inner, head.epoch),
+                Ok(None) => inner.remove(log),
+                Err(error) => tracing::debug!(log = %log.id, %error, "a head can't be read now"),
             }
         }
     }
 }
 
-/// Looks at each log of which this node is the sequencer.
-pub(super) async fn place_logs(inner: &Arc<Inner>) {
+/// Looks at each log of which this node is the sequencer; says whether no segment is left short.
+pub(super) async fn place_logs(inner: &Arc<Inner>) -> bool {
+    let mut is_healed = true;
     for log in inner.all_logs() {
         if inner.stop.is_cancelled() {
-            return;
+            return true;
         }
         let (is_to_roll, wounded) = {
             let mut state = log.state.lock();
             let Some(ready) = state.ready_mut() else { continue };
-            let is_wounded = |closed: &&Closed| {
-                closed.is_short || closed.replicas.iter().any(|n| inner.peers.is_gone(*n))
-            };
-            let wounded: Vec<_> = ready.chain.closed().filter(is_wounded).cloned().collect();
+            let closed = ready.chain.closed();
+            let wounded: Vec<_> = closed.filter(|c| is_wounded(inner, c)).cloned().collect();
             let (factor, replicas) = (ready.factor, ready.replicas.clone());
             let is_open = ready.active().is_some_and(|active| active.stage == Stage::Open);
             let is_better = is_open && inner.is_better_elsewhere(log.id, factor, &replicas);
@@ -150,9 +197,10 @@ pub(super) async fn place_logs(inner: &Arc<Inner>) {
             log.begin_roll(inner);
         }
         for closed in wounded {
-            heal(inner, log.id, &closed).await;
+            is_healed &= heal(inner, log.id, &closed).await || !closed.is_short;
         }
     }
+    is_healed
 }
 
 impl Inner {
@@ -174,8 +222,14 @@ impl Inner {
     }
 }
 
-/// Brings a closed segment onto as many nodes as it had, without those that are gone.
-async fn heal(inner: &Arc<Inner>, log: LogId, closed: &Closed) {
+/// Whether a closed segment is on fewer nodes than it had.
+pub(super) fn is_wounded(inner: &Inner, closed: &Closed) -> bool {
+    closed.is_short || closed.replicas.iter().any(|node| inner.peers.is_gone(*node))
+}
+
+/// Brings a closed segment onto as many nodes as it had, without those that are gone. Says whether its
+/// quorum has it, or it is over.
+pub(super) async fn heal(inner: &Arc<Inner>, log: LogId, closed: &Closed) -> bool {
     let id = segment(log, closed.epoch);
     let mut holders: Vec<NodeId> = Vec::new();
     let live = closed.replicas.iter().filter(|node| !inner.peers.is_gone(**node));
@@ -203,8 +257,11 @@ async fn heal(inner: &Arc<Inner>, log: LogId, closed: &Closed) {
         }
     }
     let unchanged = !closed.is_short && holders == closed.replicas.as_slice();
-    if holders.len() < closed.acks || unchanged {
-        return;
+    if holders.len() < closed.acks {
+        return false;
+    }
+    if unchanged {
+        return true;
     }
     // Those that are only away stay: they mend what they lack when they are back.
     let away = live.iter().filter(|node| !holders.contains(node)).copied().collect::<Vec<_>>();
@@ -217,9 +274,13 @@ async fn heal(inner: &Arc<Inner>, log: LogId, closed: &Closed) {
             {
                 ready.chain.set_replicas(closed.epoch, &holders);
             }
+            true
         }
-        Ok(false) => {}
-        Err(error) => tracing::warn!(%log, %error, "a copied segment is not in meta yet"),
+        Ok(false) => true,
+        Err(error) => {
+            tracing::warn!(%log, %error, "a copied segment is not in meta yet");
+            false
+        }
     }
 }
 

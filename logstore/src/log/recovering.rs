@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use interflow_meta::{Epoch, NodeId, Offset};
+use interflow_meta::{Epoch, LogId, NodeId, Offset};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -97,7 +97,25 @@ pub(super) async fn recover(
     }
 }
 
-async fn until(timer: Option<Instant>) {
+/// Closes the log's segment `epoch`, if it is open still, and opens the next one with another sequencer,
+/// if there is one.
+///
+/// # Errors
+/// As of [`recover`].
+pub(super) async fn take_over(inner: &Arc<Inner>, id: LogId, epoch: Epoch) -> Result<(), LogError> {
+    let record = inner.registry.load(id).await.map_err(|error| LogError::Meta(error.0))?;
+    let record = record.ok_or(LogError::NoSuchLog)?;
+    let is_here = record.head.sequencer == inner.me();
+    if record.head.epoch != epoch || is_here || record.head.replicas.len() == 1 {
+        return Ok(());
+    }
+    let log = inner.log(id);
+    let suspect = Some(record.head.sequencer.node);
+    recover(inner, &log, epoch, record.factor, suspect).await.map(|_| ())
+}
+
+/// Resolves at that time; without one never.
+pub(super) async fn until(timer: Option<Instant>) {
     match timer {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,

@@ -108,8 +108,13 @@ pub(crate) trait Registry: Send + Sync + 'static {
         replicas: &[NodeId],
     ) -> Result<bool, RegistryError>;
 
-    /// Up to `limit` logs by their id, behind `after`; fewer mean that there are no more.
-    async fn logs(&self, after: Option<LogId>, limit: usize) -> Result<Vec<LogId>, RegistryError>;
+    /// Up to `limit` logs by their id, behind `after`, with their heads; fewer mean that there are no
+    /// more.
+    async fn logs(
+        &self,
+        after: Option<LogId>,
+        limit: usize,
+    ) -> Result<Vec<(LogId, Head)>, RegistryError>;
 
     /// A number that nobody else draws.
     fn token(&self) -> u64;
@@ -192,11 +197,15 @@ impl Registry for Meta {
             .map_err(|error: MetaError| RegistryError(error.to_string()))
     }
 
-    async fn logs(&self, after: Option<LogId>, limit: usize) -> Result<Vec<LogId>, RegistryError> {
+    async fn logs(
+        &self,
+        after: Option<LogId>,
+        limit: usize,
+    ) -> Result<Vec<(LogId, Head)>, RegistryError> {
         let found =
             self.transact(|tx| async move { logs::all_logs(&tx, after, limit).await }).await;
         let found = found.map_err(|error: MetaError| RegistryError(error.to_string()))?;
-        Ok(found.into_iter().map(|(log, _)| log).collect())
+        Ok(found.iter().map(|(log, found)| (*log, head(found))).collect())
     }
 
     fn token(&self) -> u64 {

@@ -129,11 +129,12 @@ pub(super) async fn learn(inner: Arc<Inner>, log: SharedLog) {
         match inner.registry.load(log.id).await {
             Ok(Some(record)) => {
                 let mut closed = record.closed.iter();
-                let found = closed.find(|closed| closed.epoch == epoch).map(|closed| closed.end);
                 // A segment without offsets leaves no trace; nor does one that was trimmed.
-                break match found {
-                    None if record.trim <= base => Some(base),
-                    found => found,
+                break match closed.find(|closed| closed.epoch == epoch) {
+                    // What is on too few nodes isn't acknowledged; who comes again is told when that
+                    // is repaired.
+                    Some(closed) => (!closed.is_short).then_some(closed.end),
+                    None => (record.trim <= base).then_some(base),
                 };
             }
             Ok(None) => return inner.remove(&log),

@@ -1,5 +1,6 @@
 //! Retention: segments that may go are taken out of the chain in meta, then off the disk.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,9 @@ use super::service::Inner;
 use super::state::{Log, Ready, SharedLog, Writer, segment};
 use crate::LogError;
 use crate::core::retention::{RetentionPolicy, expected_life, removable};
+
+/// Logs whose heads are read at a time.
+const HEADS: usize = 100;
 
 /// What a look at a log found to do.
 struct Plan {
@@ -39,21 +43,43 @@ pub(super) async fn run(inner: Arc<Inner>) {
 /// disk doesn't wait. Reading a log doesn't, for appends may come to wait for that.
 pub(super) async fn pass(inner: &Arc<Inner>) {
     let mut registry = &inner.upkeep;
-    for id in inner.ids_to_retain() {
-        if inner.stop.is_cancelled() {
-            return;
-        }
-        // Deleted: its segments went with it. Not readable now: the next pass looks again.
-        let Ok(log) = inner.ready(id).await else { continue };
-        let mut done = retain(inner, &**registry, &log).await;
-        if matches!(done, Err(LogError::Meta(_))) && Arc::ptr_eq(registry, &inner.upkeep) {
-            registry = &inner.registry;
-            done = retain(inner, &**registry, &log).await;
-        }
-        if let Err(error) = done {
-            tracing::warn!(log = %id, %error, "retention failed; it is tried again");
+    let here = inner.logs_here();
+    let ids: Vec<_> = here.keys().copied().collect();
+    for page in ids.chunks(HEADS) {
+        for id in own(inner, page, &here).await {
+            if inner.stop.is_cancelled() {
+                return;
+            }
+            // Deleted: its segments went with it. Not readable now: the next pass looks again.
+            let Ok(log) = inner.ready(id).await else { continue };
+            let mut done = retain(inner, &**registry, &log).await;
+            if matches!(done, Err(LogError::Meta(_))) && Arc::ptr_eq(registry, &inner.upkeep) {
+                registry = &inner.registry;
+                done = retain(inner, &**registry, &log).await;
+            }
+            if let Err(error) = done {
+                tracing::warn!(log = %id, %error, "retention failed; it is tried again");
+            }
         }
     }
+}
+
+/// Those of `ids` whose sequencer this node is. What is here of logs that were deleted is dropped.
+async fn own(inner: &Arc<Inner>, ids: &[LogId], here: &BTreeMap<LogId, Vec<Epoch>>) -> Vec<LogId> {
+    let is_ready = |id: &LogId| inner.known(*id).is_some_and(|log| log.is_ready());
+    let (mut own, others): (Vec<_>, Vec<_>) = ids.iter().copied().partition(is_ready);
+    if others.is_empty() {
+        return own;
+    }
+    for (id, head) in others.iter().zip(inner.upkeep.heads(&others).await) {
+        match head {
+            Ok(Some(head)) if head.sequencer.node == inner.me().node => own.push(*id),
+            Ok(Some(_)) => {}
+            Ok(None) => inner.drop_deleted(*id, here.get(id).map_or(&[], Vec::as_slice)),
+            Err(error) => tracing::debug!(log = %id, %error, "a log can't be looked at now"),
+        }
+    }
+    own
 }
 
 /// Drops what may go of one log.

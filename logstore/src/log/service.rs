@@ -1,5 +1,6 @@
 //! The log service of this node.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use super::progress::Progress;
 use super::registry::Registry;
 use super::replicas::Replicas;
 use super::seals::{SEALS, Seals};
-use super::state::{Log, Phase, Ready, SharedLog, Stage, State};
+use super::state::{Log, Phase, Ready, SharedLog, Stage, State, segment};
 use super::timers::{self, Timers};
 use super::waiting::Budget;
 use super::{load, open, resign, retain, scrub, walking};
@@ -440,13 +441,16 @@ impl Inner {
         logs
     }
 
-    /// The logs in memory and those that the start found on the disk.
-    pub(super) fn ids_to_retain(&self) -> Vec<LogId> {
-        let mut ids: Vec<LogId> = self.logs.read().keys().copied().collect();
-        ids.extend(self.found.lock().keys());
-        ids.sort_unstable();
-        ids.dedup();
-        ids
+    /// The logs in memory and those that the disk has something of: with their segments there.
+    pub(super) fn logs_here(&self) -> BTreeMap<LogId, Vec<Epoch>> {
+        let mut here: BTreeMap<LogId, Vec<Epoch>> = BTreeMap::new();
+        for found in self.store.segments().iter().filter(|found| found.id.log != SEALS) {
+            here.entry(found.id.log).or_default().push(found.id.epoch);
+        }
+        for id in self.logs.read().keys() {
+            here.entry(*id).or_default();
+        }
+        here
     }
 
     /// The segments of a log that the start found.
@@ -539,6 +543,22 @@ impl Inner {
             });
         }
         log.resume(self);
+    }
+
+    /// The log doesn't exist any more; this node may have been a replica only, whom nobody tells.
+    /// `epochs` are its segments on the disk.
+    pub(super) fn drop_deleted(self: &Arc<Self>, id: LogId, epochs: &[Epoch]) {
+        if let Some(log) = self.known(id) {
+            self.remove(&log);
+        }
+        let left = epochs.iter().copied();
+        let left: Vec<_> =
+            left.filter(|epoch| self.store.segment(segment(id, *epoch)).is_some()).collect();
+        retain::drop_all(self, id, &left);
+        self.store.expect_life(id, None);
+        let replicas = self.replicas.known(id);
+        self.replicas.forget(&replicas);
+        self.replicas.seals.forget(&replicas);
     }
 
     /// The log doesn't exist any more: its appenders and observers are told, its disk is freed.

@@ -149,6 +149,11 @@ impl Log {
         Self { id, state: Mutex::default(), changed: Notify::new(), nudged: Notify::new() }
     }
 
+    /// Whether this node is its sequencer, and knows its chain.
+    pub(super) fn is_ready(&self) -> bool {
+        self.state.lock().ready().is_some()
+    }
+
     /// Tells observers what is queued for them. Called without the lock.
     pub(super) fn call_observers(&self) {
         {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use interflow_meta::{Epoch, NodeId, Offset};
 
 use super::disk::{Node, Open};
-use super::{Message, Payload, Protocol, Value, World, byte, index, key_of};
+use super::{Closed, Message, Payload, Protocol, Value, World, byte, index, key_of};
 use crate::core::producers::{ProducerLimits, Producers};
 use crate::core::recovery;
 use crate::core::replica::{self, Refusal};
@@ -179,6 +179,11 @@ impl World {
             let tail = self.closed.iter().find(|closed| closed.head.epoch == epoch);
             if tail.is_some_and(|closed| base >= closed.end) {
                 self.violate(2);
+            }
+            let is_in = |closed: &Closed| (closed.head.base..closed.end).contains(&base);
+            if self.closed.iter().any(|closed| closed.is_short && is_in(closed)) {
+                // Nobody repairs it here.
+                continue;
             }
             self.seen.has_answered_a_duplicate |= is_duplicate;
             self.seen.acked.insert((value, base));

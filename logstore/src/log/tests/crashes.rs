@@ -100,7 +100,11 @@ impl Registry for Turnstile {
         self.meta.set_replicas(log, closed, replicas).await
     }
 
-    async fn logs(&self, after: Option<LogId>, limit: usize) -> Result<Vec<LogId>, RegistryError> {
+    async fn logs(
+        &self,
+        after: Option<LogId>,
+        limit: usize,
+    ) -> Result<Vec<(LogId, Head)>, RegistryError> {
         self.check()?;
         self.meta.logs(after, limit).await
     }

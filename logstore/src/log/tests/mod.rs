@@ -28,6 +28,7 @@ use super::registry::{LogRecord, Registry, RegistryError, Roll, RollOutcome};
 use super::service::{Identity, LogStore, Parts};
 use super::{LogConfig, Progress};
 use crate::clock::ManualClock;
+use crate::core::segment::Head;
 use crate::{
     Append, AppendKey, AppendKind, AppendResult, AppendTicket, LogClient, Read, ReadOutcome,
 };
@@ -79,7 +80,11 @@ impl Registry for Gate {
         self.meta.set_replicas(log, closed, replicas).await
     }
 
-    async fn logs(&self, after: Option<LogId>, limit: usize) -> Result<Vec<LogId>, RegistryError> {
+    async fn logs(
+        &self,
+        after: Option<LogId>,
+        limit: usize,
+    ) -> Result<Vec<(LogId, Head)>, RegistryError> {
         self.check()?;
         self.meta.logs(after, limit).await
     }

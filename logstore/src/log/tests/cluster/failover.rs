@@ -11,7 +11,7 @@ use super::*;
 use crate::core::chain::Closed;
 use crate::core::replication::Reply;
 use crate::core::segment::Nodes;
-use crate::store::StoreError;
+use crate::store::{EntryStore, StoreError};
 use crate::{AppendError, Epoch, LogError};
 
 fn acked(result: AppendResult) -> Offset {
@@ -303,7 +303,7 @@ async fn a_sequencer_whose_closer_is_gone_closes_by_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn a_segment_that_has_lost_its_quorum_is_closed_by_its_sequencer() {
-    let cluster = Cluster::new(3).await;
+    let cluster = Cluster::mending(3).await;
     let log = cluster.create(1, &[1, 2]);
     acked(cluster.append(1, keyed(log, 7, 0, "a")).await);
     cluster.at(2).store.refuse(Some(StoreError::DiskFull));
@@ -313,7 +313,7 @@ async fn a_segment_that_has_lost_its_quorum_is_closed_by_its_sequencer() {
     assert_eq!(record.head.epoch, Epoch(1), "{answer:?}");
     assert!(!record.head.replicas.contains(&node(2)));
     let next = cluster.sequencer(log).0;
-    let again = cluster.append(next, keyed(log, 7, 1, "b")).await.expect("kept");
+    let again = cluster.until_kept(next, || keyed(log, 7, 1, "b")).await;
     assert_eq!(again.base_offset, 1);
 }
 
@@ -347,4 +347,22 @@ async fn who_asks_for_another_sequencer_gets_one_though_the_last_one_answers() {
             assert_eq!(head.replicas.len(), 3);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_replica_kept_over_a_crash_without_having_said_so_counts() {
+    let mut cluster = Cluster::new(2).await;
+    let log = cluster.create(1, &[1, 2]);
+    acked(cluster.append(1, keyed(log, 7, 0, "a")).await);
+    cluster.at(2).store.eager(false);
+    let ticket = cluster.at(1).logs.append(keyed(log, 7, 1, "b"));
+    sleep(Duration::from_millis(100)).await;
+    // The seals' own log has no position between: the one that is kept is the entry.
+    let disk = cluster.kill(2, 1);
+    let kept = disk.0.segment(segment(log, Epoch(0))).expect("it has something");
+    assert_eq!(kept.end, 2);
+    disk.0.eager(true);
+    cluster.revive(2, disk).await;
+    let answer = timeout(Duration::from_secs(2), ticket).await;
+    assert_eq!(acked(answer.expect("it is answered")), 1);
 }

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use super::super::keyed;
 use super::*;
-use crate::Epoch;
+use crate::core::chain::{Closed, Open};
+use crate::core::segment::Nodes;
+use crate::log::registry::Roll;
+use crate::store::EntryStore;
+use crate::{Epoch, LogError};
 
 async fn put(cluster: &Cluster, log: LogId, sequence: i32) -> Offset {
     let at = cluster.sequencer(log).0;
@@ -107,4 +111,82 @@ async fn what_a_chain_does_not_have_is_dropped_by_its_replicas() {
     cluster.at(other).logs.inner.mending.look_at(log);
     rest().await;
     assert_eq!(cluster.stored(other, log, 1), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_removed_sequencer_had_is_copied_though_nobody_appends() {
+    let mut cluster = Cluster::mending(4).await;
+    let log = cluster.create(1, &[1, 2, 3]);
+    for n in 0..5 {
+        put(&cluster, log, n).await;
+    }
+    let _disk = cluster.kill(1, 0);
+    rest().await;
+    assert_eq!(cluster.sequencer(log), node(1), "it may come back");
+    cluster.net.remove(node(1));
+    rest().await;
+    let record = cluster.chains.record(log);
+    assert!(!record.head.replicas.contains(&node(1)) && record.head.replicas.len() == 3);
+    let closed = &record.closed[0];
+    assert!(!closed.replicas.contains(&node(1)) && closed.replicas.len() == 3, "{closed:?}");
+    for id in [2, 3, 4] {
+        assert_eq!(cluster.stored(id, log, 0), 5, "node {id}");
+    }
+    assert_eq!(put(&cluster, log, 5).await, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_of_a_deleted_log_goes_from_all_disks() {
+    let cluster = Cluster::mending(3).await;
+    let (log, other) = (cluster.create(1, &[1, 2, 3]), cluster.create(2, &[1, 2, 3]));
+    for n in 0..5 {
+        put(&cluster, log, n).await;
+        put(&cluster, other, n).await;
+    }
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    cluster.chains.delete(log);
+    rest().await;
+    for id in 1..=3 {
+        cluster.at(id).logs.retain_now().await;
+        let store = &cluster.at(id).store;
+        let left = store.segments().into_iter().filter(|found| found.id.log == log).count();
+        assert_eq!(left, 0, "node {id}");
+        assert_eq!(cluster.stored(id, other, 0), 5, "node {id}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sequencer_finds_in_meta_that_it_is_none_any_more() {
+    let cluster = Cluster::mending(3).await;
+    let log = cluster.create(1, &[1, 2, 3]);
+    put(&cluster, log, 0).await;
+    // Its connections stay, and nothing is sent on them.
+    let before = cluster.chains.record(log).head;
+    let closed = Closed {
+        epoch: before.epoch,
+        leader_epoch: before.leader_epoch,
+        base: 0,
+        end: 1,
+        bytes: 1,
+        newest_ms: 0,
+        replicas: before.replicas.clone(),
+        is_short: false,
+        acks: before.acks,
+    };
+    let roll = Roll {
+        log,
+        closed,
+        max_timestamp: None,
+        open: Open { epoch: Epoch(1), leader_epoch: 0, base: 1 },
+        replicas: Nodes::from_slice(&[node(2), node(3), node(1)]),
+        me: cluster.at(2).logs.inner.me(),
+        token: 1,
+        now_ms: 0,
+    };
+    let registry = &cluster.at(2).logs.inner.registry;
+    registry.roll(&roll).await.expect("meta is there");
+    assert!(cluster.at(1).logs.bounds(log).await.is_ok());
+    rest().await;
+    assert_eq!(cluster.at(1).logs.bounds(log).await, Err(LogError::NotSequencer));
+    assert_eq!(put(&cluster, log, 1).await, 1);
 }

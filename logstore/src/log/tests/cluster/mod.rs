@@ -177,6 +177,19 @@ impl Cluster {
         self.chains.record(log).head.sequencer.node
     }
 
+    /// Appends again while it is unknown whether it is kept, for two minutes at most.
+    async fn until_kept(&self, id: u32, append: impl Fn() -> crate::Append) -> crate::Appended {
+        for _ in 0..120 {
+            match self.append(id, append()).await {
+                Err(crate::AppendError::Unknown) => {
+                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                }
+                answer => return answer.expect("it is acknowledged"),
+            }
+        }
+        panic!("it stays unknown");
+    }
+
     async fn append(&self, id: u32, append: crate::Append) -> AppendResult {
         self.at(id).logs.append(append).await
     }

@@ -207,6 +207,10 @@ impl Net {
         (is_alive && !is_cut).then(|| inner.upgrade()).flatten()
     }
 
+    fn life(&self, node: NodeId) -> Option<Life> {
+        self.state.lock().nodes.get(&node).map(|(life, _)| *life)
+    }
+
     /// The service that a question of `from` reaches at `to`, whether or not it can be answered.
     fn request(&self, from: Life, to: NodeId) -> Option<Arc<Inner>> {
         if !self.is_open(from.node, to) {
@@ -299,6 +303,7 @@ impl NetPeers {
         mut messages: mpsc::UnboundedReceiver<ToReplica>,
         events: &Arc<dyn LinkEvents>,
     ) {
+        let life = net.life(to);
         let (back, mut answers) = mpsc::unbounded_channel();
         let replies: Arc<dyn Replies> = Arc::new(Back(back));
         let there = async {
@@ -328,7 +333,8 @@ impl NetPeers {
                 let changed = net.changed.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                if net.reach(me, to).is_none() {
+                // Another life of the node knows nothing of the connection.
+                if net.reach(me, to).is_none() || net.life(to) != life {
                     return;
                 }
                 changed.await;

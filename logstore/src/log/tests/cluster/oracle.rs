@@ -141,11 +141,16 @@ impl Oracle {
             let has = |node: &&NodeId| {
                 disks.get(node).is_some_and(|disk| disk.has_durable(id, offset, &payload))
             };
-            let holders = head.replicas.iter().filter(has).count();
-            // What was closed short waits for its repair.
+            // What was closed short can be read before it is repaired, to any node. It is not
+            // acknowledged before.
             let closed = state.closed.get(&(log, *epoch));
             let is_short = closed.is_some_and(|closed| closed.is_short);
-            if holders >= if is_short { 1 } else { head.quorum().acks } {
+            let holders = match is_short {
+                true => disks.keys().filter(has).count(),
+                false => head.replicas.iter().filter(has).count(),
+            };
+            let needed = if is_short && !is_ack { 1 } else { head.quorum().acks };
+            if holders >= needed {
                 best = Some(*epoch);
                 break;
             }
@@ -182,14 +187,18 @@ impl Oracle {
         let Some(disk) = disk else { return };
         let mut state = self.state.lock();
         for ((of, id), end) in &seen.reported {
-            let is_open = state.opened.get(&(id.log, id.epoch)).is_some_and(|h| h.base < *end);
+            // A damaged copy of a closed one is copied anew, from others.
+            let is_open = state.opened.get(&(id.log, id.epoch)).is_some_and(|h| h.base < *end)
+                && !state.closed.contains_key(&(id.log, id.epoch));
             let found = disk.segment(*id).map_or(0, |found| found.end);
             if *of == node && is_open && found < *end {
                 state.fail(format!("I6: {node} reported {end} of {id:?} and has {found}"));
             }
         }
         for (of, id) in &seen.sealed {
-            if *of == node && !has_seal(*id) {
+            // Of one that is closed in meta nobody needs it any more.
+            let is_closed = state.closed.contains_key(&(id.log, id.epoch));
+            if *of == node && !is_closed && !has_seal(*id) {
                 state.fail(format!("I9: {node} has forgotten the seal of {id:?}"));
             }
         }

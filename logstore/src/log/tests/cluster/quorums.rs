@@ -31,10 +31,14 @@ async fn with_all_in_sync_an_append_waits_for_the_last_one() {
     assert_eq!(poll(&mut ticket).await, None);
     assert_eq!(cluster.chains.record(log).head.replicas.len(), 3);
     cluster.revive(3, disk).await;
-    assert_eq!(ticket.await.expect("it is acknowledged").base_offset, 2);
+    // It was closed on two: that is no acknowledgement, until the third has it.
+    assert_eq!(ticket.await, Err(crate::AppendError::Unknown));
     let head = cluster.chains.record(log).head;
     assert_eq!((head.replicas.len(), head.acks), (3, 3));
     let at = head.sequencer.node.0;
+    let again = cluster.until_kept(at, || keyed(log, 7, 2, "c")).await;
+    assert_eq!((again.base_offset, again.duplicate), (2, true));
+    assert!(!cluster.chains.record(log).closed[0].is_short);
     cluster.append(at, keyed(log, 7, 3, "d")).await.expect("it is acknowledged");
     rest(90).await;
     for id in 1..=3 {
@@ -62,6 +66,38 @@ async fn with_all_in_sync_a_fourth_node_takes_the_place_of_a_dead_sequencer() {
     rest(90).await;
     let closed = cluster.chains.record(log).closed.remove(0);
     assert_eq!((closed.replicas.len(), closed.is_short), (3, false), "{closed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lies_in_a_short_segment_is_not_acknowledged_before_it_is_repaired() {
+    let mut cluster = Cluster::mending(3).await;
+    let log = cluster.create(1, &[1, 2]);
+    cluster.append(1, keyed(log, 7, 0, "a")).await.expect("acknowledged");
+    // Node 2 gets the next, and has not said so when its sequencer dies.
+    cluster.at(2).store.eager(false);
+    let ticket = cluster.at(1).logs.append(keyed(log, 7, 1, "b"));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(ticket);
+    let _disk = cluster.kill(1, 0);
+    cluster.at(2).store.eager(true);
+    cluster.at(2).store.sync();
+    // Nor can it be copied.
+    cluster.net.cut(node(2), node(3));
+    cluster.net.cut(node(3), node(2));
+    cluster.at(2).logs.recover(log, crate::Epoch(0)).await.expect("recovered");
+    let record = cluster.chains.record(log);
+    assert_eq!((record.closed[0].end, record.closed[0].is_short), (2, true));
+    let at = record.head.sequencer.node.0;
+    for _ in 0..60 {
+        let again = cluster.append(at, keyed(log, 7, 1, "b")).await;
+        assert_eq!(again, Err(crate::AppendError::Unknown), "on one node only");
+        rest(1).await;
+        assert!(cluster.chains.record(log).closed[0].is_short);
+    }
+    cluster.net.heal();
+    let again = cluster.until_kept(at, || keyed(log, 7, 1, "b")).await;
+    assert_eq!((again.base_offset, again.duplicate), (1, true));
+    assert!(!cluster.chains.record(log).closed[0].is_short);
 }
 
 #[tokio::test(start_paused = true)]

@@ -105,6 +105,10 @@ impl Chains {
         self.state.lock().logs[&log].clone()
     }
 
+    pub(super) fn delete(&self, log: LogId) {
+        self.state.lock().logs.remove(&log);
+    }
+
     pub(super) fn watch(&self, watch: Watch) {
         self.state.lock().watch = Some(watch);
     }
@@ -284,11 +288,15 @@ impl Registry for Handle {
         Ok(true)
     }
 
-    async fn logs(&self, after: Option<LogId>, limit: usize) -> Result<Vec<LogId>, RegistryError> {
+    async fn logs(
+        &self,
+        after: Option<LogId>,
+        limit: usize,
+    ) -> Result<Vec<(LogId, Head)>, RegistryError> {
         self.come().await?;
         let state = self.chains.state.lock();
-        let behind = state.logs.keys().filter(|log| after.is_none_or(|after| **log > after));
-        Ok(behind.take(limit).copied().collect())
+        let behind = state.logs.iter().filter(|(log, _)| after.is_none_or(|after| **log > after));
+        Ok(behind.take(limit).map(|(log, record)| (*log, record.head.clone())).collect())
     }
 
     fn token(&self) -> u64 {

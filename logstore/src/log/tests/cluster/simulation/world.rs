@@ -143,6 +143,7 @@ impl World {
         self.note(format_args!("start {node}"));
         let mut cluster = self.cluster.lock();
         cluster.start_with(node, store, progress, seals);
+        cluster.members[&node].logs.start_mending();
         self.metrics.lock().push(Arc::clone(cluster.members[&node].logs.metrics()));
     }
 
