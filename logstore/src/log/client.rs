@@ -170,7 +170,7 @@ impl LogClient for LogStore {
 
     async fn recover(&self, log: LogId, epoch: Epoch) -> Result<(), LogError> {
         let inner = &self.inner;
-        let record = inner.registry.load(log).await.map_err(|error| LogError::Meta(error.0))?;
+        let record = inner.record(log).await.map_err(|error| LogError::Meta(error.0))?;
         let record = record.ok_or(LogError::NoSuchLog)?;
         let is_here = record.head.sequencer == inner.me();
         if record.head.epoch != epoch || is_here || record.head.replicas.len() == 1 {
