@@ -10,7 +10,7 @@
 //! A node that joins gets nothing but new segments. Logs are looked at when something has happened
 //! to them here, and all of them after a change of the nodes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +40,33 @@ pub(super) struct Mending {
     logs: Mutex<BTreeSet<LogId>>,
     /// Segments of which the other replicas have something else.
     suspects: Mutex<BTreeSet<SegmentId>>,
+    tally: Mutex<Tally>,
     filled: Notify,
+}
+
+/// What has happened to logs since it was last told: one line for all of them.
+#[derive(Debug, Default)]
+struct Tally {
+    /// Logs that roll since a replica of theirs is slow, by its node.
+    slow: BTreeMap<NodeId, usize>,
+    /// Logs of whose replicas too few answer.
+    stuck: usize,
+    repaired: usize,
+}
+
+impl Tally {
+    fn tell(self) {
+        for (node, logs) in self.slow {
+            tracing::info!(%node, logs, "replicas are slow: logs roll");
+        }
+        if self.stuck > 0 {
+            let logs = self.stuck;
+            tracing::warn!(logs, "too few replicas answer: closing segments with those that do");
+        }
+        if self.repaired > 0 {
+            tracing::info!(segments = self.repaired, "repaired segments");
+        }
+    }
 }
 
 impl Mending {
@@ -53,6 +79,24 @@ impl Mending {
     /// The same, with the next round: of two that look at one another neither wakes the other.
     pub(super) fn look_later(&self, log: LogId) {
         self.logs.lock().insert(log);
+    }
+
+    /// The log rolls, for its replica at `node` is slow.
+    pub(super) fn is_slow(&self, node: NodeId) {
+        *self.tally.lock().slow.entry(node).or_default() += 1;
+        self.filled.notify_one();
+    }
+
+    /// Too few of a log's replicas answer.
+    pub(super) fn is_stuck(&self) {
+        self.tally.lock().stuck += 1;
+        self.filled.notify_one();
+    }
+
+    /// Tells people of what has happened.
+    fn tell(&self) {
+        let tally = std::mem::take(&mut *self.tally.lock());
+        tally.tell();
     }
 
     /// The other replicas have something else: this one is copied anew.
@@ -129,6 +173,7 @@ async fn hear_of_heads(inner: &Arc<Inner>) {
 
 /// Looks at each log of which this node is the sequencer.
 pub(super) async fn place_logs(inner: &Arc<Inner>) {
+    let mut rolling = 0_usize;
     for log in inner.all_logs() {
         if inner.stop.is_cancelled() {
             return;
@@ -146,12 +191,16 @@ pub(super) async fn place_logs(inner: &Arc<Inner>) {
             (is_better, wounded)
         };
         if is_to_roll {
-            tracing::info!(log = %log.id, "rolling to other nodes");
+            tracing::debug!(log = %log.id, "rolling to other nodes");
+            rolling += 1;
             log.begin_roll(inner);
         }
         for closed in wounded {
             heal(inner, log.id, &closed).await;
         }
+    }
+    if rolling > 0 {
+        tracing::info!(logs = rolling, "logs roll to other nodes");
     }
 }
 
@@ -226,9 +275,13 @@ async fn heal(inner: &Arc<Inner>, log: LogId, closed: &Closed) {
 /// Looks at the logs to which something has happened.
 pub(super) async fn mend_logs(inner: &Arc<Inner>) {
     let logs = inner.mending.take();
-    if logs.is_empty() {
-        return;
+    if !logs.is_empty() {
+        mend_these(inner, logs).await;
     }
+    inner.mending.tell();
+}
+
+async fn mend_these(inner: &Arc<Inner>, logs: BTreeSet<LogId>) {
     let mut found: Vec<FoundSegment> = inner.store.segments();
     found.retain(|found| logs.contains(&found.id.log));
     for log in logs {
@@ -331,7 +384,8 @@ async fn fill(inner: &Arc<Inner>, id: SegmentId, closed: &Closed) -> bool {
                 inner.store.close_segment(id);
                 if is_anew {
                     add(&inner.metrics.repaired_segments, 1);
-                    tracing::info!(log = %id.log, epoch = %id.epoch, %source, "repaired a segment");
+                    inner.mending.tally.lock().repaired += 1;
+                    tracing::debug!(log = %id.log, epoch = %id.epoch, %source, "repaired a segment");
                 }
                 return true;
             }
