@@ -30,11 +30,25 @@ impl Log {
     }
 }
 
+/// Logs that are asked for at a time.
+const PAGE: usize = 1_000;
+
 /// The logs of `topic`.
 pub fn of(admin: SocketAddr, topic: &str) -> anyhow::Result<Vec<Log>> {
     let agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(120)));
     let agent = agent.build().new_agent();
-    let mut answer = agent.get(format!("http://{admin}/v1/topics/{topic}/logs")).call()?;
-    // A log with a chain of some segments takes some hundred bytes.
-    Ok(answer.body_mut().with_config().limit(256 << 20).read_json()?)
+    let mut logs: Vec<Log> = Vec::new();
+    loop {
+        let after =
+            logs.last().map_or_else(String::new, |last| format!("&after={}", last.partition));
+        let url = format!("http://{admin}/v1/topics/{topic}/logs?limit={PAGE}{after}");
+        let mut answer = agent.get(url).call()?;
+        // A log with a chain of some segments takes some hundred bytes.
+        let page: Vec<Log> = answer.body_mut().with_config().limit(256 << 20).read_json()?;
+        let is_last = page.len() < PAGE;
+        logs.extend(page);
+        if is_last {
+            return Ok(logs);
+        }
+    }
 }

@@ -29,6 +29,8 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// The bounds, and whether they hold.
     pub verdicts: Vec<Verdict>,
+    /// Why it ended before all was measured.
+    pub failed: Option<String>,
 }
 
 impl Report {
@@ -37,7 +39,7 @@ impl Report {
         let command: Vec<_> = std::env::args().collect();
         about.insert("command".into(), command.join(" "));
         about.insert("parameters".into(), format!("{parameters:?}"));
-        Self { about, rows: Vec::new(), verdicts: Vec::new() }
+        Self { about, rows: Vec::new(), verdicts: Vec::new(), failed: None }
     }
 
     /// Adds one round's value of a metric.
@@ -145,6 +147,9 @@ impl Report {
         println!("\nbounds");
         for verdict in &self.verdicts {
             println!("  {}", verdict.line());
+        }
+        if let Some(why) = &self.failed {
+            println!("\nnot all was measured: {why}");
         }
     }
 

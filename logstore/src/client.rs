@@ -9,13 +9,18 @@
 //! One trait, two transports: in this process by a call, in a cluster by gRPC.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use interflow_meta::{Epoch, LogId, NodeId, Offset};
 
 use crate::error::{AppendError, LogError, ReadError};
 use crate::ticket::AppendTicket;
+
+/// Logs that are described at a time, of many.
+const DESCRIBED_AT_ONCE: usize = 64;
 
 /// What makes an append idempotent: a producer, its epoch and the sequence of the first record.
 ///
@@ -250,6 +255,14 @@ pub struct LogDescription {
     pub producers: usize,
 }
 
+/// The description of the one log that was asked for.
+pub(crate) fn only(
+    mut described: Vec<Result<LogDescription, LogError>>,
+) -> Result<LogDescription, LogError> {
+    let none = || Err(LogError::Unavailable("nothing was said of the log".to_owned()));
+    described.pop().unwrap_or_else(none)
+}
+
 /// The log service.
 #[async_trait]
 pub trait LogClient: Send + Sync + 'static {
@@ -304,6 +317,22 @@ pub trait LogClient: Send + Sync + 'static {
 
     /// The log's chain and state.
     async fn describe(&self, log: LogId) -> Result<LogDescription, LogError>;
+
+    /// Chain and state of each of many logs, in their order. What isn't known of one after
+    /// `patience` is [`LogError::Unavailable`], whatever is known of others.
+    async fn describe_many(
+        &self,
+        logs: &[LogId],
+        patience: Duration,
+    ) -> Vec<Result<LogDescription, LogError>> {
+        let late = || LogError::Unavailable("the log isn't ready in time".to_owned());
+        let deadline = tokio::time::Instant::now() + patience;
+        let asked = logs.iter().copied().map(|log| async move {
+            let described = tokio::time::timeout_at(deadline, self.describe(log)).await;
+            described.unwrap_or_else(|_| Err(late()))
+        });
+        futures_util::stream::iter(asked).buffered(DESCRIBED_AT_ONCE).collect().await
+    }
 
     /// The log's sequencer of epoch `epoch` doesn't answer: closes its open segment with the other
     /// replicas and opens the next elsewhere; Ok also when another has done so.

@@ -5,6 +5,9 @@ use interflow_gateway::admin::{LagReport, LogReport, SegmentReport};
 
 use super::{Admin, print_line, print_table};
 
+/// Logs that are asked for at a time.
+const PAGE: usize = 1_000;
+
 #[derive(Subcommand)]
 pub(crate) enum Log {
     /// Show the segments of each partition of a topic, with their replicas and damaged ranges
@@ -40,13 +43,32 @@ impl Log {
             Some((topic, partition)) => (topic.to_owned(), Some(partition.parse::<u32>()?)),
             None => (topic, None),
         };
-        let url = admin.url(&format!("/v1/topics/{topic}/logs"));
-        let mut reports: Vec<LogReport> = admin.json(Admin::agent().get(&url).call())?;
+        let mut reports = match partition {
+            // A page that ends with it.
+            Some(partition) => page(&topic, partition.checked_sub(1), 1, admin)?,
+            None => page(&topic, None, PAGE, admin)?,
+        };
         reports.retain(|report| partition.is_none_or(|wanted| wanted == report.partition));
-        if json {
-            print_line(&serde_json::to_string_pretty(&reports)?)?;
-            return Ok(());
+        let mut all = Vec::new();
+        loop {
+            let next = match reports.last() {
+                Some(last) if partition.is_none() && reports.len() == PAGE => Some(last.partition),
+                _ => None,
+            };
+            if json {
+                all.append(&mut reports);
+            }
+            Self::print(&topic, &reports)?;
+            let Some(after) = next else { break };
+            reports = page(&topic, Some(after), PAGE, admin)?;
         }
+        if json {
+            print_line(&serde_json::to_string_pretty(&all)?)?;
+        }
+        Ok(())
+    }
+
+    fn print(topic: &str, reports: &[LogReport]) -> anyhow::Result<()> {
         for report in reports {
             print_line(&format!(
                 "{topic}:{} log {}, offsets {} to {} (stable {}), leader epoch {}, {} producers, \
@@ -87,6 +109,18 @@ impl Log {
         }
         Ok(())
     }
+}
+
+/// Up to `limit` of the topic's logs, behind partition `after`.
+fn page(
+    topic: &str,
+    after: Option<u32>,
+    limit: usize,
+    admin: &Admin,
+) -> anyhow::Result<Vec<LogReport>> {
+    let after = after.map_or_else(String::new, |after| format!("&after={after}"));
+    let url = admin.url(&format!("/v1/topics/{topic}/logs?limit={limit}{after}"));
+    admin.json(Admin::agent().get(&url).call())
 }
 
 fn replicas(segment: &SegmentReport) -> String {

@@ -92,6 +92,9 @@ impl Bootstrap {
     }
 }
 
+/// A thousand logs with chains of many segments take some of them.
+const MAX_ANSWER_BYTES: u64 = 256 << 20;
+
 /// Where the admin listener is, for the tools that speak its API.
 #[derive(Args, Clone)]
 pub(crate) struct Admin {
@@ -126,7 +129,7 @@ impl Admin {
                 self.admin
             )
         })?;
-        let text = answer.body_mut().read_to_string()?;
+        let text = answer.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string()?;
         if !answer.status().is_success() {
             anyhow::bail!("{}", text.trim());
         }

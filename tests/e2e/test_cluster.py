@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import threading
+import urllib.error
+import urllib.request
 
 import confluent_kafka
 import pytest
@@ -77,6 +79,30 @@ def test_logs_are_spread_over_log_stores_and_described(cluster, unique):
     lags = report["segments"][-1]["lags"]
     assert [lag["node"] for lag in lags] == report["segments"][-1]["replicas"], shown
     assert all(lag["is_in_sync"] and lag["records"] <= 1 for lag in lags), shown
+
+
+def test_logs_are_described_a_page_at_a_time(cluster, unique):
+    topic = unique("pages")
+    create(cluster, topic, 16)
+    gateway = cluster.gateways[1]
+
+    def page(query):
+        url = f"http://127.0.0.1:{gateway.port('admin')}/v1/topics/{topic}/logs{query}"
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+            return [report["partition"] for report in json.load(answer)]
+
+    assert page("") == list(range(16))
+    assert page("?limit=5") == list(range(5))
+    assert page("?limit=5&after=4") == list(range(5, 10))
+    assert page("?after=12") == [13, 14, 15]
+    assert page("?after=15") == []
+    for limit in ["0", "1001", "many"]:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            page(f"?limit={limit}")
+        assert refused.value.code == 400
+    assert interflow("log", "describe", f"{topic}:0", *gateway.admin).stdout.startswith(f"{topic}:0 ")
+    assert interflow("log", "describe", f"{topic}:16", *gateway.admin).stdout == ""
+    assert len(json.loads(interflow("log", "describe", topic, "--json", *gateway.admin).stdout)) == 16
 
 
 @pytest.mark.parametrize("kind", ["paho-5", "mosquitto"])

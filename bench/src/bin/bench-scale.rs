@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use clap::Parser;
 use interflow_bench::cluster::Cluster;
 use interflow_bench::kafka_load::{Load, create_topic};
@@ -66,26 +67,13 @@ async fn main() -> anyhow::Result<()> {
     let mut about = versions::machine(&places.scratch);
     about.insert("librdkafka".into(), versions::librdkafka());
     let mut report = Report::new(about, &options);
-    if options.partitions > 0 {
-        let mut cluster = Cluster::start(&places, STORES, 1)?;
-        add_memory(&mut report, &cluster, "with no topic")?;
-        for partitions in &options.fewer {
-            let target = options.create(&mut report, &cluster, *partitions).await?;
-            tokio::task::block_in_place(|| {
-                options.steady(&mut report, &cluster, &target, &grown(*partitions))
-            })?;
-        }
-        options.more_gateways(&mut report, &mut cluster).await?;
-        let target = options.create(&mut report, &cluster, options.partitions).await?;
-        tokio::task::block_in_place(|| options.life(&mut report, cluster, &target))?;
-    }
-    for logs in &options.scans {
-        let interleaving = Interleaving { logs: *logs, megabytes: options.scan_megabytes };
-        scale_scans::measure(&mut report, &places, interleaving).await?;
-    }
+    let measured = options.measure(&mut report, &places).await;
+    // What was measured before it failed is worth keeping.
+    report.failed = measured.as_ref().err().map(|error| format!("{error:#}"));
     options.judge(&mut report);
     report.print(US);
-    report.write(&options.json)
+    report.write(&options.json)?;
+    measured
 }
 
 fn grown(partitions: usize) -> String {
@@ -114,6 +102,30 @@ fn add_memory(report: &mut Report, cluster: &Cluster, when: &str) -> anyhow::Res
 }
 
 impl Options {
+    /// All parts, one after the other, until one fails.
+    async fn measure(&self, report: &mut Report, places: &Places) -> anyhow::Result<()> {
+        if self.partitions > 0 {
+            let mut cluster = Cluster::start(places, STORES, 1)?;
+            add_memory(report, &cluster, "with no topic")?;
+            for partitions in &self.fewer {
+                let target = self.create(report, &cluster, *partitions).await?;
+                tokio::task::block_in_place(|| {
+                    self.steady(report, &cluster, &target, &grown(*partitions))
+                })?;
+            }
+            self.more_gateways(report, &mut cluster).await?;
+            let target = self.create(report, &cluster, self.partitions).await?;
+            tokio::task::block_in_place(|| self.life(report, cluster, &target))?;
+        }
+        for logs in &self.scans {
+            let interleaving = Interleaving { logs: *logs, megabytes: self.scan_megabytes };
+            scale_scans::measure(report, places, interleaving)
+                .await
+                .with_context(|| format!("cold scan, {logs} logs"))?;
+        }
+        Ok(())
+    }
+
     fn target(&self, cluster: &Cluster, topic: &str, partitions: usize) -> Target {
         Target {
             bootstrap: cluster.bootstrap(),
@@ -142,13 +154,16 @@ impl Options {
             record_bytes: 0,
             batch_bytes: 0,
         })
-        .await?;
+        .await
+        .with_context(|| format!("creating {partitions} partitions"))?;
         let scenario = format!("creating {partitions} partitions");
         report.add(&scenario, US, "seconds", begun.elapsed().as_secs_f64());
         tokio::task::block_in_place(|| -> anyhow::Result<()> {
             let producers = Producers::new(&target, 1)?;
-            add_seconds(report, &scenario, "first append", &producers.touch()?)?;
-            add_seconds(report, &scenario, "second append", &producers.touch()?)?;
+            for which in ["first append", "second append"] {
+                let seconds = producers.touch().with_context(|| format!("{scenario}: {which}"))?;
+                add_seconds(report, &scenario, which, &seconds)?;
+            }
             Ok(())
         })?;
         Ok(target)
@@ -178,7 +193,7 @@ impl Options {
         std::thread::sleep(Duration::from_secs(self.seconds));
         let (after, have, took) = (cluster.used()?, steady.acknowledged(), begun.elapsed());
         let latencies = steady.take_latencies()?;
-        steady.finish()?;
+        steady.finish().with_context(|| scenario.to_owned())?;
         let records = (have - had) as f64;
         let mut sum = 0.0;
         for ((role, before), (_, after)) in before.by_role().into_iter().zip(after.by_role()) {
@@ -231,7 +246,7 @@ impl Options {
 
         eprintln!("restarting {all}");
         let scenario = format!("restart, {all}");
-        let (stopping, starting) = cluster.restart(|_| Ok(()))?;
+        let (stopping, starting) = cluster.restart(|_| Ok(())).context("the restart")?;
         report.add(&scenario, US, "stopping, s", stopping);
         report.add(&scenario, US, "starting, s", starting);
         let begun = Instant::now();
@@ -241,7 +256,8 @@ impl Options {
         add_memory(report, &cluster, &format!("with {all}, restarted"))?;
 
         eprintln!("killing one of {all}");
-        scale_faults::kill(report, &mut cluster, target, &producers, self.pace())?;
+        scale_faults::kill(report, &mut cluster, target, &producers, self.pace())
+            .with_context(|| format!("killing one of {all}"))?;
         add_memory(report, &cluster, &format!("with {all}, a node back"))?;
         drop(producers);
         cluster.stop()

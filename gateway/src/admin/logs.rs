@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, future, stream};
 use interflow_logstore::{LogClient, LogDescription, LogId, ReplicaDescription};
 use interflow_meta::logs::{self, Chain};
 use interflow_meta::{Meta, MetaError};
@@ -16,10 +16,13 @@ use serde::{Deserialize, Serialize};
 use super::failure::{Failure, unavailable};
 use crate::topics::Topics;
 
-/// A log's node is asked for so long.
+/// The nodes of logs are asked for so long.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Logs that are asked for at a time.
-const AT_ONCE: usize = 64;
+/// Logs of an answer.
+const MAX_LOGS: usize = 1_000;
+/// Chains that are read in a transaction, and how many of those there are at a time.
+const CHAINS: usize = 100;
+const AT_ONCE: usize = 4;
 
 /// One partition's log.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -160,34 +163,56 @@ pub(super) fn routes(log: Arc<dyn LogClient>, topics: Arc<Topics>, meta: Meta) -
     })
 }
 
+/// Which of a topic's partitions.
+#[derive(Deserialize)]
+struct Page {
+    /// Those behind this one; from the first on otherwise.
+    after: Option<u32>,
+    /// So many; [`MAX_LOGS`] otherwise.
+    limit: Option<usize>,
+}
+
 async fn describe(
     State(logs): State<Logs>,
     Path(name): Path<String>,
+    Query(Page { after, limit }): Query<Page>,
 ) -> Result<Json<Vec<LogReport>>, Failure> {
+    let limit = limit.unwrap_or(MAX_LOGS);
+    if !(1..=MAX_LOGS).contains(&limit) {
+        let why = format!("a limit is 1 to {MAX_LOGS}, not {limit}");
+        return Err(Failure(StatusCode::BAD_REQUEST, why));
+    }
     let topic = logs
         .topics
         .get(&name)
         .ok_or_else(|| Failure(StatusCode::NOT_FOUND, format!("there is no topic {name}")))?;
-    let asked = (0..).zip(topic.partitions.iter().copied()).map(|(partition, log)| {
-        let logs = logs.clone();
-        async move { logs.describe(partition, log).await }
-    });
-    let reports: Vec<_> = futures_util::stream::iter(asked).buffered(AT_ONCE).collect().await;
-    let reports: Result<Vec<_>, MetaError> = reports.into_iter().collect();
-    Ok(Json(reports.map_err(unavailable)?.into_iter().flatten().collect()))
+    let partitions = (0..).zip(topic.partitions.iter().copied());
+    let page = partitions.filter(|(partition, _)| after.is_none_or(|after| *partition > after));
+    let page: Vec<_> = page.take(limit).collect();
+    Ok(Json(logs.describe(&page).await.map_err(unavailable)?))
 }
 
 impl Logs {
-    /// `None`: the log was deleted meanwhile.
-    async fn describe(&self, partition: u32, log: LogId) -> Result<Option<LogReport>, MetaError> {
-        let said = tokio::time::timeout(PATIENCE, self.log.describe(log)).await;
-        let said = match said {
-            Ok(said) => said.map_err(|error| error.to_string()),
-            Err(_) => Err("its node doesn't answer".to_owned()),
-        };
+    /// The reports of partitions, without those whose log was deleted meanwhile.
+    async fn describe(&self, page: &[(u32, LogId)]) -> Result<Vec<LogReport>, MetaError> {
+        let ids: Vec<_> = page.iter().map(|(_, log)| *log).collect();
+        let said = self.log.describe_many(&ids, PATIENCE).await;
         // Afterwards: what a node says of a segment is of one that meta knows by now.
-        let chain =
-            self.meta.transact(|tx| async move { logs::load_chain(&tx, log).await }).await?;
-        Ok(chain.map(|chain| LogReport::new(partition, log, &chain, said)))
+        let chains: Vec<_> = ids.chunks(CHAINS).map(|ids| self.chains(ids).boxed()).collect();
+        let chains = stream::iter(chains).buffered(AT_ONCE).try_collect::<Vec<_>>().await?;
+        let chains = chains.into_iter().flatten();
+        let reports = page.iter().zip(said).zip(chains).filter_map(|((of, said), chain)| {
+            let (partition, log) = *of;
+            Some(LogReport::new(partition, log, &chain?, said.map_err(|error| error.to_string())))
+        });
+        Ok(reports.collect())
+    }
+
+    /// The chain of each log.
+    async fn chains(&self, ids: &[LogId]) -> Result<Vec<Option<Chain>>, MetaError> {
+        let load = |tx| async move {
+            future::try_join_all(ids.iter().map(|log| logs::load_chain(&tx, *log))).await
+        };
+        self.meta.transact(load).await
     }
 }

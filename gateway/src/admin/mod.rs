@@ -10,7 +10,7 @@
 //! | `POST /v1/nodes/{id}/remove` | `{"force": false}`: is gone for good | every process |
 //! | `POST /v1/scrub` | `true`: closed segments are looked at for damage, from now on | log stores |
 //! | `GET /v1/users`, `POST /v1/users`, `POST /v1/users/remove` | names; add; remove | gateways |
-//! | `GET /v1/topics/{topic}/logs` | the logs of a topic: [`LogReport`] | gateways |
+//! | `GET /v1/topics/{topic}/logs` | the logs of a topic: [`LogReport`]; `?after=PARTITION&limit=1000` for those behind it, 1,000 at most | gateways |
 
 mod failure;
 mod logs;

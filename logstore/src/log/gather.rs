@@ -1,94 +1,22 @@
-//! Questions of many logs to one place share a call: those that come while others are on their
-//! way go together next.
+//! Questions of many logs to one place share a call.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use hashbrown::HashMap;
 use interflow_meta::{LogId, NodeId};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 
-use super::registry::{RegistryError, Roll, RollOutcome};
+use super::registry::{HEADS, LogRecord, RegistryError, Roll, RollOutcome};
 use super::service::Inner;
 use crate::core::segment::Head;
+use crate::gather::Gather;
 use crate::peers::{Seal, Sealed};
 
-/// Calls to one place at a time: one that waits for something doesn't hold up all others.
+/// Calls to one place at a time.
 const CALLS: usize = 4;
 /// Seals in one call.
 const MAX_SEALS: usize = 1_000;
-/// Heads that are read or written in one transaction.
-const MAX_HEADS: usize = 100;
-
-/// Questions to one place.
-pub(super) struct Gather<Q, A> {
-    state: Mutex<Waiting<Q, A>>,
-    /// Questions in one call.
-    max: usize,
-}
-
-struct Waiting<Q, A> {
-    questions: VecDeque<(Q, oneshot::Sender<A>)>,
-    /// Calls on their way.
-    calls: usize,
-    /// Questions without an answer, on their way or not.
-    unanswered: usize,
-}
-
-impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
-    fn new(max: usize) -> Arc<Self> {
-        let state = Mutex::new(Waiting { questions: VecDeque::new(), calls: 0, unanswered: 0 });
-        Arc::new(Self { state, max })
-    }
-
-    /// The answer to `question`, which goes with others by `call`: one answer each, in their order.
-    /// `None`: the service stops.
-    async fn ask<F>(
-        self: &Arc<Self>,
-        inner: &Inner,
-        question: Q,
-        call: impl Fn(Vec<Q>) -> F + Send + 'static,
-    ) -> Option<A>
-    where
-        F: Future<Output = Vec<A>> + Send,
-    {
-        let (answer, answered) = oneshot::channel();
-        let is_first = {
-            let mut state = self.state.lock();
-            state.questions.push_back((question, answer));
-            state.unanswered += 1;
-            let has_room = state.calls < CALLS;
-            state.calls += usize::from(has_room);
-            has_room
-        };
-        if is_first {
-            let this = Arc::clone(self);
-            inner.spawn(async move {
-                while let Some((questions, askers)) = this.take() {
-                    let answers = call(questions).await;
-                    this.state.lock().unanswered -= askers.len();
-                    for (asker, answer) in askers.into_iter().zip(answers) {
-                        // It may have lost its patience.
-                        let _ = asker.send(answer);
-                    }
-                }
-            });
-        }
-        answered.await.ok()
-    }
-
-    /// What goes next; `None` ends the call.
-    fn take(&self) -> Option<(Vec<Q>, Vec<oneshot::Sender<A>>)> {
-        let mut state = self.state.lock();
-        if state.questions.is_empty() {
-            state.calls -= 1;
-            return None;
-        }
-        let count = state.questions.len().min(self.max);
-        Some(state.questions.drain(..count).unzip())
-    }
-}
 
 type ToNode = Arc<Gather<Seal, Option<Sealed>>>;
 
@@ -96,6 +24,7 @@ type ToNode = Arc<Gather<Seal, Option<Sealed>>>;
 pub(super) struct Gathers {
     seals: Mutex<HashMap<NodeId, ToNode>>,
     heads: Arc<Gather<LogId, Result<Option<Head>, RegistryError>>>,
+    records: Arc<Gather<LogId, Result<Option<LogRecord>, RegistryError>>>,
     rolls: Arc<Gather<Roll, Result<RollOutcome, RegistryError>>>,
 }
 
@@ -103,8 +32,9 @@ impl Default for Gathers {
     fn default() -> Self {
         Self {
             seals: Mutex::default(),
-            heads: Gather::new(MAX_HEADS),
-            rolls: Gather::new(MAX_HEADS),
+            heads: Gather::new(HEADS, CALLS),
+            records: Gather::new(HEADS, CALLS),
+            rolls: Gather::new(HEADS, CALLS),
         }
     }
 }
@@ -113,7 +43,7 @@ impl Gathers {
     /// Questions to meta without an answer; each has a task that waits.
     #[cfg(test)]
     pub(super) fn unanswered(&self) -> usize {
-        self.heads.state.lock().unanswered + self.rolls.state.lock().unanswered
+        self.heads.unanswered() + self.records.unanswered() + self.rolls.unanswered()
     }
 }
 
@@ -122,11 +52,15 @@ fn stopped() -> RegistryError {
 }
 
 impl Inner {
+    fn spawner(&self) -> impl FnOnce(BoxFuture<'static, ()>) {
+        |calls| self.spawn(calls)
+    }
+
     /// Seals a segment at another node; `None` without an answer.
     pub(super) async fn seal_there(self: &Arc<Self>, node: NodeId, seal: Seal) -> Option<Sealed> {
         let to = {
             let mut seals = self.gathers.seals.lock();
-            Arc::clone(seals.entry(node).or_insert_with(|| Gather::new(MAX_SEALS)))
+            Arc::clone(seals.entry(node).or_insert_with(|| Gather::new(MAX_SEALS, CALLS)))
         };
         let inner = Arc::clone(self);
         let call = move |seals: Vec<Seal>| {
@@ -143,7 +77,7 @@ impl Inner {
                 seals.iter().map(|seal| sealed.get(&seal.id).copied()).collect()
             }
         };
-        to.ask(self, seal, call).await.flatten()
+        to.ask(self.spawner(), seal, call).await.flatten()
     }
 
     /// The head of a log, read with those of others.
@@ -153,7 +87,21 @@ impl Inner {
             let registry = Arc::clone(&registry);
             async move { registry.heads(&logs).await }
         };
-        self.gathers.heads.ask(self, log, call).await.unwrap_or_else(|| Err(stopped()))
+        self.gathers.heads.ask(self.spawner(), log, call).await.unwrap_or_else(|| Err(stopped()))
+    }
+
+    /// What meta knows of a log, read with others.
+    pub(super) async fn record(
+        self: &Arc<Self>,
+        log: LogId,
+    ) -> Result<Option<LogRecord>, RegistryError> {
+        let registry = Arc::clone(&self.registry);
+        let call = move |logs: Vec<LogId>| {
+            let registry = Arc::clone(&registry);
+            async move { registry.load_many(&logs).await }
+        };
+        let asked = self.gathers.records.ask(self.spawner(), log, call).await;
+        asked.unwrap_or_else(|| Err(stopped()))
     }
 
     /// Closes and opens, in one transaction with others.
@@ -163,6 +111,6 @@ impl Inner {
             let registry = Arc::clone(&registry);
             async move { registry.roll_many(&rolls).await }
         };
-        self.gathers.rolls.ask(self, roll, call).await.unwrap_or_else(|| Err(stopped()))
+        self.gathers.rolls.ask(self.spawner(), roll, call).await.unwrap_or_else(|| Err(stopped()))
     }
 }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 
+use futures_util::FutureExt;
 use interflow_meta::NodeId;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::service::Inner;
 use super::state::{Log, SharedLog};
@@ -19,6 +21,8 @@ const AVOIDED_MS: u64 = 30_000;
 #[derive(Default)]
 pub(super) struct Links {
     nodes: Mutex<BTreeMap<NodeId, Arc<NodeLink>>>,
+    /// A node has said that it leaves.
+    left: Notify,
 }
 
 /// The link to one node, and the segments that it is used for.
@@ -31,6 +35,8 @@ pub(super) struct NodeLink {
 #[derive(Default)]
 struct State {
     is_up: bool,
+    /// It said that it leaves, and hasn't come back.
+    is_leaving: bool,
     /// It said that it can't take entries: until then it is given no new segments. Milliseconds
     /// on the monotonic clock.
     avoided_until_ms: u64,
@@ -69,6 +75,36 @@ impl Links {
             !state.is_up || now_ms < state.avoided_until_ms
         })
     }
+
+    fn is_leaving(&self, node: NodeId) -> bool {
+        let link = self.nodes.lock().get(&node).cloned();
+        link.is_some_and(|link| link.state.lock().is_leaving)
+    }
+}
+
+impl Inner {
+    /// Resolves when no other node is there that could take logs over: all are gone, or leave.
+    pub(super) async fn nobody_stays(&self) {
+        loop {
+            let left = self.links.left.notified();
+            tokio::pin!(left);
+            left.as_mut().enable();
+            let changed = self.peers.changed();
+            tokio::pin!(changed);
+            // From here on a change is not missed.
+            if changed.as_mut().now_or_never().is_some() {
+                continue;
+            }
+            let is_there = |node| node != self.me().node && !self.links.is_leaving(node);
+            if !self.peers.candidates().iter().any(|candidate| is_there(candidate.node)) {
+                return;
+            }
+            tokio::select! {
+                () = left => {}
+                () = changed => {}
+            }
+        }
+    }
 }
 
 impl NodeLink {
@@ -98,6 +134,7 @@ impl NodeLink {
             state.is_up = is_up;
             if is_up {
                 state.avoided_until_ms = 0;
+                state.is_leaving = false;
             }
             state.logs.iter().map(|(id, (log, peer))| (*id, log.clone(), *peer)).collect()
         };
@@ -126,6 +163,9 @@ impl LinkEvents for NodeLink {
             if matches!(reply, Reply::Damaged | Reply::Leaving) {
                 let now_ms = inner.clock.monotonic_ms();
                 state.avoided_until_ms = now_ms.saturating_add(AVOIDED_MS);
+            }
+            if reply == Reply::Leaving && !std::mem::replace(&mut state.is_leaving, true) {
+                inner.links.left.notify_waiters();
             }
             state.logs.get(&id).cloned()
         };

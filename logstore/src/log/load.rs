@@ -75,7 +75,7 @@ async fn load_ready(inner: &Arc<Inner>, log: &SharedLog) -> Result<Ready, LoadEr
     let id = log.id;
     let failed = |reason: String| LoadError::Failed(reason);
     loop {
-        let record = inner.registry.load(id).await.map_err(|error| failed(error.0))?;
+        let record = inner.record(id).await.map_err(|error| failed(error.0))?;
         let Some(record) = record else { return Err(LoadError::Gone) };
         let open = record.open();
         let LogRecord { head, closed, trim, policy, factor } = record;

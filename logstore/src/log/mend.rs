@@ -10,7 +10,7 @@
 //! A node that joins gets nothing but new segments. Logs are looked at when something has happened
 //! to them here, and all of them after a change of the nodes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::metrics::add;
-use super::registry::LogRecord;
+use super::registry::{HEADS, LogRecord};
 use super::service::Inner;
 use super::state::{SharedLog, Stage, segment};
 use super::{pulling, recovering, scrub};
@@ -35,20 +35,45 @@ const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 /// A segment that is on too few nodes, and can't be copied, is tried again after so long, at first.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Heads of logs that are read at a time.
-const HEADS: usize = 100;
-
 /// Logs that are to be looked at.
 #[derive(Debug, Default)]
 pub(super) struct Mending {
     logs: Mutex<BTreeSet<LogId>>,
     /// Segments of which the other replicas have something else.
     suspects: Mutex<BTreeSet<SegmentId>>,
+    /// Segments that were copied to this node since their log was read: meta may name it for them now.
+    copied: Mutex<BTreeSet<SegmentId>>,
+    tally: Mutex<Tally>,
     filled: Notify,
     /// A closed segment is on fewer nodes than its quorum, and appends wait for that.
     wounded: Notify,
     /// Other nodes live, take segments, or are gone.
     nodes: Notify,
+}
+
+/// What has happened to logs since it was last told: one line for all of them.
+#[derive(Debug, Default)]
+struct Tally {
+    /// Logs that roll since a replica of theirs is slow, by its node.
+    slow: BTreeMap<NodeId, usize>,
+    /// Logs of whose replicas too few answer.
+    stuck: usize,
+    repaired: usize,
+}
+
+impl Tally {
+    fn tell(self) {
+        for (node, logs) in self.slow {
+            tracing::info!(%node, logs, "replicas are slow: logs roll");
+        }
+        if self.stuck > 0 {
+            let logs = self.stuck;
+            tracing::warn!(logs, "too few replicas answer: closing segments with those that do");
+        }
+        if self.repaired > 0 {
+            tracing::info!(segments = self.repaired, "repaired segments");
+        }
+    }
 }
 
 impl Mending {
@@ -61,6 +86,24 @@ impl Mending {
     /// The same, with the next round: of two that look at one another neither wakes the other.
     pub(super) fn look_later(&self, log: LogId) {
         self.logs.lock().insert(log);
+    }
+
+    /// The log rolls, for its replica at `node` is slow.
+    pub(super) fn is_slow(&self, node: NodeId) {
+        *self.tally.lock().slow.entry(node).or_default() += 1;
+        self.filled.notify_one();
+    }
+
+    /// Too few of a log's replicas answer.
+    pub(super) fn is_stuck(&self) {
+        self.tally.lock().stuck += 1;
+        self.filled.notify_one();
+    }
+
+    /// Tells people of what has happened.
+    fn tell(&self) {
+        let tally = std::mem::take(&mut *self.tally.lock());
+        tally.tell();
     }
 
     /// The other replicas have something else: this one is copied anew.
@@ -77,6 +120,29 @@ impl Mending {
     /// Resolves after a change of the nodes.
     pub(super) async fn nodes_changed(&self) {
         self.nodes.notified().await;
+    }
+
+    /// A segment is about to be copied to this node.
+    pub(super) fn begins_copy(&self, id: SegmentId) {
+        self.copied.lock().insert(id);
+        self.look_later(id.log);
+    }
+
+    /// The logs are about to be read.
+    fn forget_copies(&self, logs: &[LogId]) {
+        self.copied.lock().retain(|id| !logs.contains(&id.log));
+    }
+
+    /// Takes a segment off the disk that this node needn't have, as far as the log was read; not if it
+    /// was copied to it since. Says whether it is gone.
+    fn drop_unless_copied(&self, inner: &Inner, id: SegmentId) -> bool {
+        let copied = self.copied.lock();
+        if copied.contains(&id) {
+            return false;
+        }
+        inner.store.drop_segment(id);
+        add(&inner.metrics.dropped_segments, 1);
+        true
     }
 
     fn is_suspect(&self, id: SegmentId) -> bool {
@@ -177,7 +243,7 @@ async fn hear_of_heads(inner: &Arc<Inner>) {
 
 /// Looks at each log of which this node is the sequencer; says whether no segment is left short.
 pub(super) async fn place_logs(inner: &Arc<Inner>) -> bool {
-    let mut is_healed = true;
+    let (mut is_healed, mut rolling) = (true, 0_usize);
     for log in inner.all_logs() {
         if inner.stop.is_cancelled() {
             return true;
@@ -193,12 +259,16 @@ pub(super) async fn place_logs(inner: &Arc<Inner>) -> bool {
             (is_better, wounded)
         };
         if is_to_roll {
-            tracing::info!(log = %log.id, "rolling to other nodes");
+            tracing::debug!(log = %log.id, "rolling to other nodes");
+            rolling += 1;
             log.begin_roll(inner);
         }
         for closed in wounded {
             is_healed &= heal(inner, log.id, &closed).await || !closed.is_short;
         }
+    }
+    if rolling > 0 {
+        tracing::info!(logs = rolling, "logs roll to other nodes");
     }
     is_healed
 }
@@ -287,37 +357,45 @@ pub(super) async fn heal(inner: &Arc<Inner>, log: LogId, closed: &Closed) -> boo
 /// Looks at the logs to which something has happened.
 pub(super) async fn mend_logs(inner: &Arc<Inner>) {
     let logs = inner.mending.take();
-    if logs.is_empty() {
-        return;
+    if !logs.is_empty() {
+        mend_these(inner, logs).await;
     }
-    let mut found: Vec<FoundSegment> = inner.store.segments();
-    found.retain(|found| logs.contains(&found.id.log));
-    for log in logs {
-        if inner.stop.is_cancelled() {
-            return;
-        }
-        if log == super::seals::SEALS {
-            continue;
-        }
-        let here: Vec<_> = found.iter().filter(|found| found.id.log == log).collect();
-        let record = match inner.upkeep.load(log).await {
-            Ok(Some(record)) => record,
-            // Deleted: retention drops what is here.
-            Ok(None) => continue,
-            Err(error) => {
-                tracing::debug!(%log, %error, "a log's segments can't be looked at now");
-                inner.mending.logs.lock().insert(log);
-                continue;
+    inner.mending.tell();
+}
+
+async fn mend_these(inner: &Arc<Inner>, logs: BTreeSet<LogId>) {
+    let mut found: BTreeMap<LogId, Vec<FoundSegment>> = BTreeMap::new();
+    for segment in inner.store.segments().into_iter().filter(|found| logs.contains(&found.id.log)) {
+        found.entry(segment.id.log).or_default().push(segment);
+    }
+    let logs: Vec<_> = logs.into_iter().filter(|log| *log != super::seals::SEALS).collect();
+    for page in logs.chunks(HEADS) {
+        inner.mending.forget_copies(page);
+        for (log, record) in page.iter().zip(inner.upkeep.load_many(page).await) {
+            if inner.stop.is_cancelled() {
+                return;
             }
-        };
-        if !mend(inner, log, &record, &here).await {
-            inner.mending.logs.lock().insert(log);
+            let is_done = match record {
+                Ok(Some(record)) => {
+                    let here = found.get(log).map_or(&[][..], Vec::as_slice);
+                    mend(inner, *log, &record, here).await
+                }
+                // Deleted: retention drops what is here.
+                Ok(None) => true,
+                Err(error) => {
+                    tracing::debug!(%log, %error, "a log's segments can't be looked at now");
+                    false
+                }
+            };
+            if !is_done {
+                inner.mending.logs.lock().insert(*log);
+            }
         }
     }
 }
 
 /// Pulls what this node lacks of a log and drops what it needn't have. Says whether it is done.
-async fn mend(inner: &Arc<Inner>, log: LogId, record: &LogRecord, here: &[&FoundSegment]) -> bool {
+async fn mend(inner: &Arc<Inner>, log: LogId, record: &LogRecord, here: &[FoundSegment]) -> bool {
     if let Some(known) = inner.known(log) {
         known.hear_of_head(inner, record.head.epoch);
     }
@@ -349,8 +427,7 @@ async fn mend(inner: &Arc<Inner>, log: LogId, record: &LogRecord, here: &[&Found
         };
         // A log's own sequencer sees to what it doesn't need (its producers may be in there).
         if !is_wanted && !is_sequencer {
-            inner.store.drop_segment(found.id);
-            add(&inner.metrics.dropped_segments, 1);
+            is_done &= inner.mending.drop_unless_copied(inner, found.id);
         }
     }
     let earlier = SegmentId { log, epoch: Epoch(record.head.epoch.0) };
@@ -392,7 +469,8 @@ async fn fill(inner: &Arc<Inner>, id: SegmentId, closed: &Closed) -> bool {
                 inner.store.close_segment(id);
                 if is_anew {
                     add(&inner.metrics.repaired_segments, 1);
-                    tracing::info!(log = %id.log, epoch = %id.epoch, %source, "repaired a segment");
+                    inner.mending.tally.lock().repaired += 1;
+                    tracing::debug!(log = %id.log, epoch = %id.epoch, %source, "repaired a segment");
                 }
                 return true;
             }

@@ -158,8 +158,9 @@ impl Active {
                 Effect::Timer { at_ms } => inner.timers.arm(at_ms, self.log),
                 Effect::WantsRoll { peer } => {
                     let node = self.head.replicas.get(peer);
-                    tracing::info!(log = %self.log, ?node, "a replica is slow: rolling");
+                    tracing::debug!(log = %self.log, ?node, "a replica is slow: rolling");
                     if self.stage == Stage::Open {
+                        node.inspect(|node| inner.mending.is_slow(**node));
                         self.stage = Stage::Draining;
                     }
                 }

@@ -49,6 +49,7 @@ pub(super) async fn pull(inner: &Arc<Inner>, pull: Pull) -> Result<Offset, PeerE
     }
     let me = inner.me().node;
     let own = |error: StoreError| PeerError::Refused(me, error.to_string());
+    inner.mending.begins_copy(pull.id);
     let copying = Copying::begin(inner, pull.id, pull.base).await.map_err(own)?;
     let until = inner.clock.monotonic_ms().saturating_add(PULL_MS);
     loop {

@@ -103,7 +103,7 @@ pub(super) async fn recover(
 /// # Errors
 /// As of [`recover`].
 pub(super) async fn take_over(inner: &Arc<Inner>, id: LogId, epoch: Epoch) -> Result<(), LogError> {
-    let record = inner.registry.load(id).await.map_err(|error| LogError::Meta(error.0))?;
+    let record = inner.record(id).await.map_err(|error| LogError::Meta(error.0))?;
     let record = record.ok_or(LogError::NoSuchLog)?;
     let is_here = record.head.sequencer == inner.me();
     if record.head.epoch != epoch || is_here || record.head.replicas.len() == 1 {

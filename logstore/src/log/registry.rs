@@ -1,12 +1,18 @@
 //! What the log service asks of meta: a log's chain, and the transactions that change it.
 
 use async_trait::async_trait;
-use interflow_meta::logs::{self, ChainError, ClosedSegment, Closing, LogHead, Opening, Policy};
+use futures_util::future::try_join_all;
+use interflow_meta::logs::{
+    self, Chain, ChainError, ClosedSegment, Closing, LogHead, Opening, Policy,
+};
 use interflow_meta::nodes::{self, NodeState};
 use interflow_meta::{Epoch, LogId, Meta, MetaError, NodeId, Offset, Transaction};
 
 use crate::core::chain::{Closed, Open};
 use crate::core::segment::{Factor, Head, Life, Nodes};
+
+/// Heads or chains that are read or written in one transaction.
+pub(super) const HEADS: usize = 100;
 
 /// A log as meta knows it.
 #[derive(Clone, Debug)]
@@ -69,6 +75,15 @@ pub(crate) trait Registry: Send + Sync + 'static {
     /// The log's head and closed segments; `None` if there is no such log.
     async fn load(&self, log: LogId) -> Result<Option<LogRecord>, RegistryError>;
 
+    /// The same of several logs, in their order.
+    async fn load_many(&self, logs: &[LogId]) -> Vec<Result<Option<LogRecord>, RegistryError>> {
+        let mut records = Vec::with_capacity(logs.len());
+        for log in logs {
+            records.push(self.load(*log).await);
+        }
+        records
+    }
+
     /// The log's head; `None` if there is no such log.
     async fn head(&self, log: LogId) -> Result<Option<Head>, RegistryError> {
         Ok(self.load(log).await?.map(|record| record.head))
@@ -128,17 +143,18 @@ pub(crate) fn next_epoch(epoch: Epoch) -> Epoch {
 #[async_trait]
 impl Registry for Meta {
     async fn load(&self, log: LogId) -> Result<Option<LogRecord>, RegistryError> {
-        let chain = self
-            .transact(|tx| async move { logs::load_chain(&tx, log).await })
-            .await
-            .map_err(|error: MetaError| RegistryError(error.to_string()))?;
-        Ok(chain.map(|chain| LogRecord {
-            head: head(&chain.head),
-            closed: chain.closed.iter().map(closed).collect(),
-            trim: chain.head.trim,
-            policy: chain.head.policy,
-            factor: factor(&chain.head),
-        }))
+        let loaded = self.load_many(&[log]).await.pop();
+        loaded.unwrap_or_else(|| Err(RegistryError("no record".to_owned())))
+    }
+
+    async fn load_many(&self, logs: &[LogId]) -> Vec<Result<Option<LogRecord>, RegistryError>> {
+        let load = |tx| async move {
+            try_join_all(logs.iter().map(|log| logs::load_chain(&tx, *log))).await
+        };
+        match self.transact(load).await {
+            Ok(chains) => chains.iter().map(|chain| Ok(chain.as_ref().map(record))).collect(),
+            Err(error) => logs.iter().map(|_| Err(of_meta(&error))).collect(),
+        }
     }
 
     async fn head(&self, log: LogId) -> Result<Option<Head>, RegistryError> {
@@ -150,16 +166,12 @@ impl Registry for Meta {
     async fn heads(&self, logs: &[LogId]) -> Vec<Result<Option<Head>, RegistryError>> {
         let found = self
             .transact(|tx| async move {
-                let mut heads = Vec::with_capacity(logs.len());
-                for log in logs {
-                    heads.push(logs::load_head(&tx, *log).await?.as_ref().map(head));
-                }
-                Ok::<_, MetaError>(heads)
+                try_join_all(logs.iter().map(|log| logs::load_head(&tx, *log))).await
             })
             .await;
         match found {
-            Ok(heads) => heads.into_iter().map(Ok).collect(),
-            Err(error) => logs.iter().map(|_| Err(RegistryError(error.to_string()))).collect(),
+            Ok(heads) => heads.iter().map(|found| Ok(found.as_ref().map(head))).collect(),
+            Err(error) => logs.iter().map(|_| Err(of_meta(&error))).collect(),
         }
     }
 
@@ -287,6 +299,20 @@ fn factor(head: &LogHead) -> Factor {
 
 fn count(acks: u32) -> usize {
     usize::try_from(acks).unwrap_or(usize::MAX)
+}
+
+fn of_meta(error: &MetaError) -> RegistryError {
+    RegistryError(error.to_string())
+}
+
+fn record(chain: &Chain) -> LogRecord {
+    LogRecord {
+        head: head(&chain.head),
+        closed: chain.closed.iter().map(closed).collect(),
+        trim: chain.head.trim,
+        policy: chain.head.policy,
+        factor: factor(&chain.head),
+    }
 }
 
 fn head(head: &LogHead) -> Head {

@@ -75,7 +75,8 @@ pub(super) async fn recover_own(inner: Arc<Inner>, log: SharedLog) {
         factor.zip(state.active_mut().map(|active| active.head.epoch))
     };
     let Some((factor, epoch)) = found else { return };
-    tracing::warn!(log = %log.id, "too few replicas answer: closing the segment with those that do");
+    tracing::debug!(log = %log.id, "too few replicas answer: closing the segment with those that do");
+    inner.mending.is_stuck();
     let mut pause = FIRST_LOOK;
     loop {
         match recovering::recover(&inner, &log, epoch, factor, None).await {

@@ -7,14 +7,11 @@ use std::time::Duration;
 use interflow_meta::{Epoch, LogId, Offset};
 
 use super::metrics::add;
-use super::registry::{Registry, newest_ms};
+use super::registry::{HEADS, Registry, newest_ms};
 use super::service::Inner;
 use super::state::{Log, Ready, SharedLog, Writer, segment};
 use crate::LogError;
 use crate::core::retention::{RetentionPolicy, expected_life, removable};
-
-/// Logs whose heads are read at a time.
-const HEADS: usize = 100;
 
 /// What a look at a log found to do.
 struct Plan {

@@ -21,7 +21,7 @@ use super::mend::{self, Mending};
 use super::metrics::{LogMetrics, add, sub};
 use super::outbox::Event;
 use super::progress::Progress;
-use super::registry::Registry;
+use super::registry::{HEADS, Registry, RegistryError};
 use super::replicas::Replicas;
 use super::seals::{SEALS, Seals};
 use super::state::{Log, Phase, Ready, SharedLog, Stage, State, segment};
@@ -31,7 +31,7 @@ use super::{load, open, resign, retain, scrub, walking};
 use crate::clock::Clock;
 use crate::core::producers::ProducerLimits;
 use crate::core::rules::Rules;
-use crate::core::segment::Life;
+use crate::core::segment::{Head, Life};
 use crate::peers::{Alone, Peers};
 use crate::rpc::GrpcPeers;
 use crate::store::{EntryStore, SegmentId, StoreError};
@@ -302,16 +302,25 @@ impl LogStore {
     }
 
     /// Hands the logs that have other replicas over to those, and has others close the segments that
-    /// this node has replicas of; resolves when that is done. Before
-    /// [`LogStore::shutdown`], so that nobody has to find out that this node is gone.
+    /// this node has replicas of; resolves when that is done, or when there is nobody to hand over
+    /// to: all other nodes are gone or leave as well. Before [`LogStore::shutdown`], so that nobody
+    /// has to find out that this node is gone.
     pub async fn hand_over(&self) {
+        tokio::select! {
+            biased;
+            () = self.hand_all_over() => {}
+            () = self.inner.nobody_stays() => {}
+        }
+    }
+
+    async fn hand_all_over(&self) {
         let inner = &self.inner;
         inner.is_leaving.store(true, Ordering::SeqCst);
         let with_peers = |log: &SharedLog| {
             let mut state = log.state.lock();
             state.active_mut().is_some_and(|active| !active.links.is_empty())
         };
-        let replicas = inner.replicas.say_goodbye();
+        let mut replicas = inner.replicas.say_goodbye();
         let logs: Vec<_> = inner.all_logs().into_iter().filter(with_peers).collect();
         for log in &logs {
             log.begin_roll(inner);
@@ -328,12 +337,12 @@ impl LogStore {
             }
         }
         // Their sequencers close them; nobody tells this node.
-        for id in replicas {
-            while let Ok(Some(head)) = inner.registry.head(id.log).await
-                && head.epoch == id.epoch
-            {
-                tokio::time::sleep(LOOK_AGAIN).await;
+        loop {
+            replicas = inner.still_open(&replicas).await;
+            if replicas.is_empty() {
+                return;
             }
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
@@ -364,6 +373,21 @@ impl Inner {
     /// Who this node is as a sequencer.
     pub(super) fn me(&self) -> Life {
         Life { node: self.identity.node, incarnation: self.identity.incarnation }
+    }
+
+    /// Those of the segments that meta knows as open.
+    async fn still_open(&self, segments: &[SegmentId]) -> Vec<SegmentId> {
+        let mut open = Vec::new();
+        for page in segments.chunks(HEADS) {
+            let logs: Vec<_> = page.iter().map(|id| id.log).collect();
+            let heads = self.registry.heads(&logs).await;
+            let is_open = |(id, head): (&SegmentId, Result<Option<Head>, RegistryError>)| {
+                let is_it = matches!(head, Ok(Some(head)) if head.epoch == id.epoch);
+                is_it.then_some(*id)
+            };
+            open.extend(page.iter().zip(heads).filter_map(is_open));
+        }
+        open
     }
 
     /// Starts a task that ends with the service.

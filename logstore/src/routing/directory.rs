@@ -5,14 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use hashbrown::HashMap;
 use interflow_meta::grpc::{ClientTls, Dial, Remote, Token};
+use interflow_meta::logs::LogHead;
+use interflow_meta::nodes::Node;
 use interflow_meta::{Epoch, LogId, Meta, MetaError, NodeId, logs, nodes};
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use super::closed;
+use crate::gather::Gather;
 use crate::{
     AppendError, Doubts, LogClient, LogError, NodeClient, ReadError, RemoteLogs, RemoteLogsOptions,
 };
+
+/// Logs that are looked up in one transaction, and how many of those there are at a time.
+const MAX_LOOKED_UP: usize = 100;
+const LOOK_UPS: usize = 4;
 
 /// Why a log has no route.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -116,17 +127,21 @@ impl Default for NodeTimes {
 }
 
 /// A log's open segment, as a directory has to know it.
+#[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) epoch: Epoch,
     pub(crate) sequencer: NodeId,
     pub(crate) replicas: Vec<NodeId>,
 }
 
+/// A log's open segment, and the address of its sequencer.
+pub(crate) type Placed = (Place, Option<String>);
+
 /// What a directory looks up, and meta knows.
 #[async_trait]
 pub(crate) trait Places: Send + Sync + 'static {
-    /// Where the log is, and the address of its sequencer if that is known.
-    async fn place(&self, log: LogId) -> Result<(Place, Option<String>), RouteError>;
+    /// Where each log is, and the address of its sequencer if that is known.
+    async fn places(&self, logs: &[LogId]) -> Vec<Result<Placed, RouteError>>;
 
     /// A node's address, if it is known.
     async fn address(&self, node: NodeId) -> Result<Option<String>, RouteError>;
@@ -137,18 +152,32 @@ pub(crate) trait Places: Send + Sync + 'static {
 
 #[async_trait]
 impl Places for Meta {
-    async fn place(&self, log: LogId) -> Result<(Place, Option<String>), RouteError> {
+    async fn places(&self, logs: &[LogId]) -> Vec<Result<Placed, RouteError>> {
         let found = self
             .transact(|tx| async move {
-                let Some(head) = logs::load_head(&tx, log).await? else { return Ok(None) };
-                let node = nodes::get(&tx, head.open.sequencer).await?;
-                Ok::<_, MetaError>(Some((head.open, node)))
+                let heads = logs.iter().map(|log| logs::load_head(&tx, *log));
+                let heads = try_join_all(heads).await?;
+                let mut ids: Vec<_> =
+                    heads.iter().flatten().map(|head| head.open.sequencer).collect();
+                ids.sort_unstable();
+                ids.dedup();
+                let nodes = try_join_all(ids.iter().map(|id| nodes::get(&tx, *id))).await?;
+                let address = |(id, node): (NodeId, Option<Node>)| Some((id, node?.address));
+                let addresses = ids.into_iter().zip(nodes).filter_map(address);
+                Ok::<_, MetaError>((heads, addresses.collect::<HashMap<_, _>>()))
             })
-            .await
-            .map_err(of_meta)?;
-        let (open, node) = found.ok_or(RouteError::NoSuchLog)?;
-        let place = Place { epoch: open.epoch, sequencer: open.sequencer, replicas: open.replicas };
-        Ok((place, node.map(|node| node.address)))
+            .await;
+        let (heads, addresses) = match found {
+            Ok(found) => found,
+            Err(error) => return vec![Err(of_meta(error)); logs.len()],
+        };
+        let placed = |head: Option<LogHead>| {
+            let LogHead { open, .. } = head.ok_or(RouteError::NoSuchLog)?;
+            let address = addresses.get(&open.sequencer).cloned();
+            let (epoch, sequencer, replicas) = (open.epoch, open.sequencer, open.replicas);
+            Ok((Place { epoch, sequencer, replicas }, address))
+        };
+        heads.into_iter().map(placed).collect()
     }
 
     async fn address(&self, node: NodeId) -> Result<Option<String>, RouteError> {
@@ -173,6 +202,10 @@ pub struct MetaDirectory {
     times: NodeTimes,
     nodes: Mutex<HashMap<NodeId, Known>>,
     doubts: Mutex<Doubts>,
+    /// Logs that are looked up.
+    looked_up: Arc<Gather<LogId, Result<Placed, RouteError>>>,
+    closing: CancellationToken,
+    tasks: TaskTracker,
 }
 
 impl MetaDirectory {
@@ -182,7 +215,32 @@ impl MetaDirectory {
     }
 
     pub(crate) fn by(places: Arc<dyn Places>, access: NodeAccess, times: NodeTimes) -> Self {
-        Self { places, access, times, nodes: Mutex::default(), doubts: Mutex::default() }
+        Self {
+            places,
+            access,
+            times,
+            nodes: Mutex::default(),
+            doubts: Mutex::default(),
+            looked_up: Gather::new(MAX_LOOKED_UP, LOOK_UPS),
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Where the log is, looked up with others.
+    async fn place(&self, log: LogId) -> Result<Placed, RouteError> {
+        let places = Arc::clone(&self.places);
+        let call = move |logs: Vec<LogId>| {
+            let places = Arc::clone(&places);
+            async move { places.places(&logs).await }
+        };
+        let spawn = |calls| {
+            let closing = self.closing.clone();
+            self.tasks.spawn(async move { closing.run_until_cancelled(calls).await });
+        };
+        let looked_up = self.looked_up.ask(spawn, log, call);
+        let placed = self.closing.run_until_cancelled(looked_up).await.flatten();
+        placed.unwrap_or_else(|| Err(closed()))
     }
 
     /// The client of a node at its address.
@@ -238,12 +296,12 @@ impl MetaDirectory {
 #[async_trait]
 impl Directory for MetaDirectory {
     async fn client(&self, log: LogId) -> Result<Arc<dyn NodeClient>, RouteError> {
-        let (place, address) = self.places.place(log).await?;
+        let (place, address) = self.place(log).await?;
         Ok(self.open(place.sequencer, address)?)
     }
 
     async fn fail_over(&self, log: LogId, suspect: NodeId) -> Result<(), RouteError> {
-        let (head, _) = self.places.place(log).await?;
+        let (head, _) = self.place(log).await?;
         if head.sequencer != suspect {
             return Ok(());
         }
@@ -262,6 +320,9 @@ impl Directory for MetaDirectory {
     }
 
     async fn close(&self) {
+        self.closing.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
         let nodes = std::mem::take(&mut *self.nodes.lock());
         for known in nodes.into_values() {
             known.logs.close().await;

@@ -18,6 +18,7 @@
 //! deadline at the latest. What was sent twice is known again by its append key; what has none and
 //! may have been kept is never sent again.
 
+mod describing;
 mod directory;
 mod following;
 mod looking;
@@ -38,9 +39,10 @@ use tokio_util::task::TaskTracker;
 
 pub use self::directory::{Directory, MetaDirectory, NodeAccess, NodeTimes, RouteError};
 #[cfg(test)]
-pub(crate) use self::directory::{Place, Places};
+pub(crate) use self::directory::{Place, Placed, Places};
 use self::following::{Follower, Followers};
 use self::routes::{Client, Offered, Routes};
+use crate::client::only;
 use crate::{
     Append, AppendTicket, Bounds, Doubts, LogClient, LogDescription, LogError, LogObserver,
     Observation, Read, ReadError, ReadOutcome,
@@ -69,7 +71,7 @@ impl Default for RouterOptions {
             max_waiting_bytes: 64 << 20,
             append_timeout: Duration::from_secs(20),
             max_routes: 1 << 20,
-            max_failovers: 64,
+            max_failovers: 1_024,
         }
     }
 }
@@ -282,7 +284,15 @@ impl LogClient for Router {
     }
 
     async fn describe(&self, log: LogId) -> Result<LogDescription, LogError> {
-        self.inner.call(log, |client| async move { client.describe(log).await }).await
+        only(self.inner.describe_many(&[log], self.inner.patience).await)
+    }
+
+    async fn describe_many(
+        &self,
+        logs: &[LogId],
+        patience: Duration,
+    ) -> Vec<Result<LogDescription, LogError>> {
+        self.inner.describe_many(logs, patience).await
     }
 
     /// Asks the log's node; a router fails logs over by itself.

@@ -48,6 +48,9 @@ const APPEND_OVERHEAD: usize = 128;
 /// Logs that an append stream has numbers for at a time.
 const MAX_NUMBERS: u32 = 65_536;
 
+/// Logs that a call asks for.
+const MAX_LOGS: usize = 1_000;
+
 /// What an append with a batch of `bytes` weighs in the window.
 fn charge(bytes: usize) -> usize {
     bytes.saturating_add(APPEND_OVERHEAD)

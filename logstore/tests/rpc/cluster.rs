@@ -1,7 +1,7 @@
 //! Log services without disks behind real servers: nodes of one cluster that share what their logs
 //! hold, go silent, die, come back, and recover one another's logs in meta.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -101,6 +101,8 @@ pub(crate) struct Replica {
     held: Mutex<Vec<AppendReply>>,
     observers: Observers,
     pub(crate) recoveries: watch::Sender<usize>,
+    /// The tasks that made them: each call of a server has one.
+    recovering: Mutex<HashSet<tokio::task::Id>>,
     pub(crate) appends: watch::Sender<usize>,
 }
 
@@ -116,6 +118,11 @@ impl Replica {
         *all = stay;
         drop(all);
         left.into_iter().for_each(|(log, observer)| observer.moved(log));
+    }
+
+    /// How many calls asked for recoveries.
+    pub(crate) fn recovering_calls(&self) -> usize {
+        self.recovering.lock().len()
     }
 
     fn take(&self, append: &Append) -> Result<Appended, AppendError> {
@@ -210,6 +217,7 @@ impl LogClient for Replica {
     }
 
     async fn recover(&self, log: LogId, epoch: Epoch) -> Result<(), LogError> {
+        self.recovering.lock().extend(tokio::task::try_id());
         self.world.close_and_open(log, Some(epoch), self.id).await;
         self.recoveries.send_modify(|recoveries| *recoveries += 1);
         Ok(())
@@ -249,6 +257,7 @@ impl Cluster {
                 held: Mutex::default(),
                 observers: Mutex::default(),
                 recoveries: watch::Sender::default(),
+                recovering: Mutex::default(),
                 appends: watch::Sender::default(),
             });
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -315,6 +324,10 @@ impl Cluster {
             call: Duration::from_secs(2),
             recover: Duration::from_millis(300),
         };
+        self.router_with(options, times)
+    }
+
+    pub(crate) fn router_with(&self, options: RouterOptions, times: NodeTimes) -> Router {
         let directory = MetaDirectory::new(self.world.meta.clone(), NodeAccess::default(), times);
         Router::new(Arc::new(directory), options)
     }

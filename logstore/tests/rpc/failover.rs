@@ -4,7 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use interflow_logstore::{AppendError, LogClient, LogId, NodeId, Router, RouterOptions, Withheld};
+use futures_util::future::join_all;
+use interflow_logstore::{
+    AppendError, LogClient, LogId, NodeId, NodeTimes, Router, RouterOptions, Withheld,
+};
 
 use super::bed::{Recorder, Told, batch, keyed};
 use super::cluster::Cluster;
@@ -232,4 +235,32 @@ async fn wherever_connections_end_and_logs_go_each_keyed_append_is_made_once_and
         assert!(cluster.members.iter().map(|member| member.proxy.cuts()).sum::<u64>() > 0);
         cluster.end(Arc::into_inner(router).unwrap()).await;
     }
+}
+
+/// Those that wait for the same node at the same moment go together.
+#[tokio::test]
+async fn the_logs_of_a_dead_node_are_recovered_with_few_calls() {
+    const LOGS: usize = 1_000;
+    let cluster = Cluster::new().await;
+    let times = NodeTimes { recover: Duration::from_secs(60), ..NodeTimes::default() };
+    let router = cluster.router_with(RouterOptions::default(), times);
+    let mut logs = Vec::new();
+    for _ in 0..LOGS {
+        logs.push(cluster.log(3).await);
+    }
+    let append = |n: i32| {
+        let name = n.to_string();
+        join_all(logs.iter().map(|log| router.append(keyed(*log, 7, n, &name))).collect::<Vec<_>>())
+    };
+    assert!(append(0).await.iter().all(Result::is_ok));
+    cluster.members[0].proxy.refuse().await;
+    assert!(append(1).await.iter().all(Result::is_ok));
+    for log in &logs {
+        assert_eq!(cluster.world.names(*log), numbers(2));
+    }
+    let second = &cluster.members[1].replica;
+    assert_eq!(*second.recoveries.borrow(), LOGS);
+    let calls = second.recovering_calls();
+    assert!((1..=LOGS / 25).contains(&calls), "{calls} calls");
+    cluster.end(router).await;
 }

@@ -1,6 +1,7 @@
 //! What a client may rely on, whichever the transport.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use interflow_logstore::{
@@ -54,6 +55,7 @@ suite! {
     the_end_of_a_leader_epoch_is_known,
     a_trim_moves_the_start,
     a_description_shows_the_segments,
+    many_logs_are_described_at_once,
     many_logs_and_producers_do_not_mix,
     large_batches_pass,
 }
@@ -295,6 +297,26 @@ async fn a_description_shows_the_segments(bed: &Bed) {
     assert!(segments.windows(2).all(|pair| pair[0].end == Some(pair[1].base)));
     assert_eq!((segments[0].base, segments[segments.len() - 1].end), (0, None));
     assert!(segments.iter().map(|segment| segment.bytes).sum::<u64>() >= 1_000);
+}
+
+async fn many_logs_are_described_at_once(bed: &Bed) {
+    let mut logs = Vec::new();
+    for n in 0..3_u64 {
+        let log = bed.node.log().await;
+        for sequence in 0..i32::try_from(n).unwrap() {
+            bed.client.append(keyed(log, 7, sequence, "a")).await.unwrap();
+        }
+        logs.push(log);
+    }
+    // More than go in a call, and one that doesn't exist among them.
+    let asked: Vec<_> = (0..2_500).map(|n| logs[n % 3]).chain([LogId(1 << 40)]).collect();
+    let described = bed.client.describe_many(&asked, Duration::from_secs(60)).await;
+    assert_eq!(described.len(), asked.len());
+    for (n, described) in described[..2_500].iter().enumerate() {
+        let described = described.as_ref().unwrap();
+        assert_eq!(described.bounds.committed, n as u64 % 3);
+    }
+    assert_eq!(described[2_500].as_ref().unwrap_err(), &LogError::NoSuchLog);
 }
 
 async fn many_logs_and_producers_do_not_mix(bed: &Bed) {

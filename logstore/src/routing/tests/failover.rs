@@ -79,7 +79,8 @@ async fn a_burst_is_failed_over_a_few_at_a_time_and_each_log_once() {
     let logs: Vec<LogId> = (0..1_000).map(LogId).collect();
     let at: Vec<_> = logs.iter().map(|log| (*log, 0)).collect();
     let directory = FakeDirectory::new(&at);
-    let router = router(&directory);
+    let options = RouterOptions { max_failovers: 64, ..RouterOptions::default() };
+    let router = Router::new(directory.clone(), options);
     for log in &logs {
         router.append(append(*log, "a")).await.unwrap();
     }

@@ -174,8 +174,29 @@ impl LogClient for FakeNode {
         self.call(())
     }
 
-    async fn describe(&self, _: LogId) -> Result<LogDescription, LogError> {
-        Err(LogError::NoSuchLog)
+    async fn describe(&self, log: LogId) -> Result<LogDescription, LogError> {
+        only(self.describe_many(&[log], Duration::MAX).await)
+    }
+
+    /// Of as many producers as its number says.
+    async fn describe_many(
+        &self,
+        logs: &[LogId],
+        _: Duration,
+    ) -> Vec<Result<LogDescription, LogError>> {
+        let of = |log: &LogId| LogDescription {
+            bounds: at(0),
+            segments: Vec::new(),
+            replicas: Vec::new(),
+            producers: usize::try_from(log.0).unwrap(),
+        };
+        if *self.mode.lock() == Mode::Silent {
+            std::future::pending::<()>().await;
+        }
+        match self.call(()) {
+            Ok(()) => logs.iter().map(|log| Ok(of(log))).collect(),
+            Err(error) => vec![Err(error); logs.len()],
+        }
     }
 }
 

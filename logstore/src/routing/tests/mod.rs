@@ -1,5 +1,6 @@
 //! Routes, failover and observations, over nodes and a directory in memory.
 
+mod describing;
 mod failover;
 mod fake;
 mod observations;

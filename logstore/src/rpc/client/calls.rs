@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use futures_util::{FutureExt, StreamExt, stream};
 use interflow_meta::grpc::{Backoff, told};
-use interflow_meta::{Epoch, LogId, NodeId, Offset};
+use interflow_meta::{LogId, NodeId, Offset};
 use interflow_proto::log as proto;
 use proto::{
-    batch_response, bounds_response, describe_response, leader_epoch_response, read_response,
+    batch_response, bounds_response, info_result, leader_epoch_response, read_response,
     trim_response,
 };
 use tokio::time::Instant;
@@ -14,11 +15,14 @@ use tonic::{Response, Status};
 
 use super::Grpc;
 use super::node::{Doubt, Doubts, is_final};
-use crate::rpc::wire;
+use crate::rpc::{MAX_LOGS, wire};
 use crate::{Bounds, LogDescription, LogError, Read, ReadError, ReadOutcome};
 
+/// Calls about many logs at a time.
+const DESCRIBING_AT_ONCE: usize = 4;
+
 /// A node that could not be asked, and why.
-struct Unreachable {
+pub(super) struct Unreachable {
     why: String,
     /// It can be reached, and lets nobody in.
     is_refusal: bool,
@@ -69,14 +73,20 @@ impl Calls {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let answer = self.attempt(call).await;
-        if answer.as_ref().is_err_and(|unreachable| !unreachable.is_refusal) {
-            let (node, doubts) = &self.doubts;
-            doubts.tell(*node, log, Doubt::Unreachable);
+        if let Err(unreachable) = &answer {
+            self.doubt(log, unreachable);
         }
         answer
     }
 
-    async fn attempt<T, F>(&self, call: impl Fn(Grpc) -> F) -> Result<T, Unreachable>
+    fn doubt(&self, log: LogId, unreachable: &Unreachable) {
+        if !unreachable.is_refusal {
+            let (node, doubts) = &self.doubts;
+            doubts.tell(*node, log, Doubt::Unreachable);
+        }
+    }
+
+    pub(super) async fn attempt<T, F>(&self, call: impl Fn(Grpc) -> F) -> Result<T, Unreachable>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
@@ -184,24 +194,50 @@ impl Calls {
         self.call(log, call).await?.error.map_or(Ok(()), |error| Err(refusal(error)))
     }
 
-    pub(super) async fn recover(&self, log: LogId, epoch: Epoch) -> Result<(), LogError> {
-        let request = proto::RecoverRequest { log: log.0, epoch: epoch.0 };
-        let call = |mut grpc: Grpc| async move { grpc.recover(request).await };
-        // Without a doubt: another node is the log's.
-        self.attempt(call).await?.error.map_or(Ok(()), |error| Err(refusal(error)))
+    /// What the node says of each log, in their order, within `patience`.
+    pub(super) async fn describe_many(
+        &self,
+        logs: &[LogId],
+        patience: Duration,
+    ) -> Vec<Result<LogDescription, LogError>> {
+        let deadline = Instant::now() + patience.min(self.timeout);
+        let asked = logs.chunks(MAX_LOGS).map(|logs| self.describe_some(logs, deadline).boxed());
+        let asked: Vec<_> = asked.collect();
+        let said: Vec<_> = stream::iter(asked).buffered(DESCRIBING_AT_ONCE).collect().await;
+        said.concat()
     }
 
-    pub(super) async fn describe(&self, log: LogId) -> Result<LogDescription, LogError> {
-        use describe_response::Result as Of;
-        let request = proto::LogRequest { log: log.0 };
-        let call = |mut grpc: Grpc| async move { grpc.describe(request).await };
-        match self.call(log, call).await?.result {
-            Some(Of::Description(description)) => {
-                wire::description(description).ok_or_else(not_understood)
-            }
-            Some(Of::Error(error)) => Err(refusal(error)),
-            None => Err(not_understood()),
+    async fn describe_some(
+        &self,
+        logs: &[LogId],
+        deadline: Instant,
+    ) -> Vec<Result<LogDescription, LogError>> {
+        let mut said = Vec::with_capacity(logs.len());
+        while let Some(rest) = logs.get(said.len()..).filter(|rest| !rest.is_empty()) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // What the node knows by then arrives in time.
+            let patience_ms = u32::try_from((left / 4 * 3).as_millis()).unwrap_or(u32::MAX);
+            let request =
+                proto::InfoRequest { logs: rest.iter().map(|log| log.0).collect(), patience_ms };
+            let call = |mut grpc: Grpc| {
+                let request = request.clone();
+                async move { grpc.info(request).await }
+            };
+            let answer = tokio::time::timeout_at(deadline, self.attempt(call)).await;
+            let unsaid = match answer.unwrap_or_else(|_| Err(Unreachable::silent())) {
+                Ok(answer) if (1..=rest.len()).contains(&answer.results.len()) => {
+                    said.extend(answer.results.into_iter().map(described));
+                    continue;
+                }
+                Ok(_) => not_understood(),
+                Err(unreachable) => {
+                    rest.iter().for_each(|log| self.doubt(*log, &unreachable));
+                    unreachable.into()
+                }
+            };
+            said.resize(logs.len(), Err(unsaid));
         }
+        said
     }
 }
 
@@ -211,8 +247,19 @@ fn not_understood() -> LogError {
     LogError::Unavailable(NOT_UNDERSTOOD.to_owned())
 }
 
-fn refusal(error: proto::Error) -> LogError {
+pub(super) fn refusal(error: proto::Error) -> LogError {
     wire::log_error(error).unwrap_or_else(not_understood)
+}
+
+fn described(result: proto::InfoResult) -> Result<LogDescription, LogError> {
+    use info_result::Result as Of;
+    match result.result {
+        Some(Of::Description(description)) => {
+            wire::description(description).ok_or_else(not_understood)
+        }
+        Some(Of::Error(error)) => Err(refusal(error)),
+        None => Err(not_understood()),
+    }
 }
 
 fn batch(response: proto::BatchResponse) -> Result<Option<(Offset, i64)>, LogError> {

@@ -5,6 +5,7 @@ mod lane;
 mod node;
 mod observed;
 pub(crate) mod queues;
+mod recoveries;
 mod watching;
 
 use std::collections::VecDeque;
@@ -25,8 +26,10 @@ use self::calls::Calls;
 use self::lane::Lane;
 pub use self::node::{Doubt, Doubts, NodeClient, Unanswered};
 use self::queues::QueueLimits;
+use self::recoveries::Recoveries;
 use self::watching::Watching;
 use super::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, PROTOCOL};
+use crate::client::only;
 use crate::{
     Append, AppendTicket, Bounds, LogClient, LogDescription, LogError, LogObserver, NodeAccess,
     Observation, Read, ReadError, ReadOutcome,
@@ -94,7 +97,8 @@ pub struct RemoteLogsError(String);
 pub struct RemoteLogs {
     lane: Arc<Lane>,
     watching: Arc<Watching>,
-    calls: Calls,
+    calls: Arc<Calls>,
+    recoveries: Recoveries,
     node: NodeId,
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -139,10 +143,13 @@ impl RemoteLogs {
         tasks.spawn(Arc::clone(&lane).look_for_late(closing.clone()));
         let watching = Arc::new(Watching::new(options.connect_timeout, id, doubts.clone()));
         tasks.spawn(Arc::clone(&watching).run(others.clone(), hello, closing.clone()));
+        let calls = Calls::new(others, options.call_timeout, options.patience, (id, doubts));
+        let calls = Arc::new(calls);
         Ok(Self {
             lane,
             watching,
-            calls: Calls::new(others, options.call_timeout, options.patience, (id, doubts)),
+            recoveries: Recoveries::new(Arc::clone(&calls)),
+            calls,
             node: id,
             closing,
             tasks,
@@ -238,10 +245,25 @@ impl LogClient for RemoteLogs {
     }
 
     async fn describe(&self, log: LogId) -> Result<LogDescription, LogError> {
-        self.calls.describe(log).await
+        only(self.calls.describe_many(&[log], self.call_timeout).await)
+    }
+
+    async fn describe_many(
+        &self,
+        logs: &[LogId],
+        patience: Duration,
+    ) -> Vec<Result<LogDescription, LogError>> {
+        self.calls.describe_many(logs, patience).await
     }
 
     async fn recover(&self, log: LogId, epoch: Epoch) -> Result<(), LogError> {
-        self.calls.recover(log, epoch).await
+        let (closing, tasks) = (self.closing.clone(), self.tasks.clone());
+        let spawn = |calls| {
+            tasks.spawn(async move { closing.run_until_cancelled(calls).await });
+        };
+        let recovering = self.recoveries.recover(log, epoch, spawn);
+        let recovered = self.closing.run_until_cancelled(recovering).await;
+        let closed = || Err(LogError::Unavailable("the node's client is closed".to_owned()));
+        recovered.unwrap_or_else(closed)
     }
 }

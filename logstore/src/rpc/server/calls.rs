@@ -1,23 +1,31 @@
 //! The calls.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::Stream;
+use futures_util::stream::{BoxStream, FuturesUnordered};
+use futures_util::{Stream, StreamExt};
 use interflow_meta::{Epoch, LogId};
 use interflow_proto::log as proto;
 use proto::log_server::Log;
-use proto::{
-    batch_response, bounds_response, describe_response, leader_epoch_response, read_response,
-    trim_response,
-};
+use proto::{batch_response, bounds_response, leader_epoch_response, read_response, trim_response};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::observations::Events;
 use super::{LogServer, misuse};
 use crate::LogError;
-use crate::rpc::{MAX_MESSAGE_BYTES, wire};
+use crate::rpc::{MAX_LOGS, MAX_MESSAGE_BYTES, wire};
+
+/// Logs are waited for no longer, whatever a client wants.
+const MAX_PATIENCE: Duration = Duration::from_secs(20);
 
 type Answer<T> = Result<Response<T>, Status>;
+
+fn check_count(logs: usize) -> Result<(), Status> {
+    let is_right = (1..=MAX_LOGS).contains(&logs);
+    if is_right { Ok(()) } else { Err(misuse("a call is about 1 to 1,000 logs")) }
+}
 
 /// The answer about one batch.
 fn batch(found: Result<Option<(u64, i64)>, LogError>) -> Answer<proto::BatchResponse> {
@@ -35,6 +43,7 @@ impl Log for LogServer {
     type AppendStream =
         Pin<Box<dyn Stream<Item = Result<proto::AppendAnswer, Status>> + Send + 'static>>;
     type ObserveStream = Events;
+    type RecoverStream = BoxStream<'static, Result<proto::RecoverResponse, Status>>;
 
     async fn append(
         &self,
@@ -131,22 +140,30 @@ impl Log for LogServer {
     async fn recover(
         &self,
         request: Request<proto::RecoverRequest>,
-    ) -> Answer<proto::RecoverResponse> {
-        let proto::RecoverRequest { log, epoch } = request.into_inner();
-        let recovered = self.logs.recover(LogId(log), Epoch(epoch)).await;
-        let error = recovered.err().map(|error| wire::log_error_message(&error));
-        Ok(Response::new(proto::RecoverResponse { error }))
+    ) -> Answer<Self::RecoverStream> {
+        let recoveries = request.into_inner().recoveries;
+        check_count(recoveries.len())?;
+        let recover = |(place, recovery): (u32, proto::Recovery)| {
+            let logs = Arc::clone(&self.logs);
+            async move {
+                let recovered = logs.recover(LogId(recovery.log), Epoch(recovery.epoch)).await;
+                let error = recovered.err().map(|error| wire::log_error_message(&error));
+                proto::Recovered { place, error }
+            }
+        };
+        let recovering: FuturesUnordered<_> = (0..).zip(recoveries).map(recover).collect();
+        // What is done at the same time is told together.
+        let told = recovering.ready_chunks(MAX_LOGS);
+        let told = told.map(|recovered| Ok(proto::RecoverResponse { recovered }));
+        Ok(Response::new(told.boxed()))
     }
 
-    async fn describe(
-        &self,
-        request: Request<proto::LogRequest>,
-    ) -> Answer<proto::DescribeResponse> {
-        use describe_response::Result as Of;
-        let result = match self.logs.describe(LogId(request.into_inner().log)).await {
-            Ok(description) => Of::Description(wire::description_message(description)),
-            Err(error) => Of::Error(wire::log_error_message(&error)),
-        };
-        Ok(Response::new(proto::DescribeResponse { result: Some(result) }))
+    async fn info(&self, request: Request<proto::InfoRequest>) -> Answer<proto::InfoResponse> {
+        let proto::InfoRequest { logs, patience_ms } = request.into_inner();
+        check_count(logs.len())?;
+        let logs: Vec<_> = logs.into_iter().map(LogId).collect();
+        let patience = Duration::from_millis(patience_ms.into()).min(MAX_PATIENCE);
+        let said = self.logs.describe_many(&logs, patience).await;
+        Ok(Response::new(wire::info(said, MAX_MESSAGE_BYTES)))
     }
 }

@@ -13,11 +13,16 @@ pub(super) use errors::{
 };
 use interflow_meta::{LogId, NodeId, Offset};
 use interflow_proto::log as proto;
+use prost::Message;
 
 use crate::{
     Append, AppendKey, AppendKind, AppendResult, Appended, Bounds, EarlyBatch, KeyDigest,
-    LogDescription, Read, ReadOutcome, ReplicaDescription, SegmentDescription, StoredBatch,
+    LogDescription, LogError, Read, ReadOutcome, ReplicaDescription, SegmentDescription,
+    StoredBatch,
 };
+
+/// What a result takes in a message besides itself: its tag and its length.
+const RESULT_OVERHEAD: usize = 6;
 
 fn kind_message(kind: AppendKind) -> proto::AppendKind {
     match kind {
@@ -195,6 +200,35 @@ pub(super) fn outcome(message: proto::ReadOutcome) -> Option<ReadOutcome> {
         next_offset: message.next_offset,
         bounds: bounds(&message.bounds?)?,
     })
+}
+
+/// What is said of the first logs of a call: of as many as fit in a message.
+pub(super) fn info(
+    said: Vec<Result<LogDescription, LogError>>,
+    max_bytes: usize,
+) -> proto::InfoResponse {
+    use proto::info_result::Result as Of;
+    let error = |error: &LogError| Of::Error(log_error_message(error));
+    let (mut results, mut bytes) = (Vec::with_capacity(said.len()), 0);
+    for said in said {
+        let of = match said {
+            Ok(description) => Of::Description(description_message(description)),
+            Err(refused) => error(&refused),
+        };
+        let mut result = proto::InfoResult { result: Some(of) };
+        let mut len = result.encoded_len() + RESULT_OVERHEAD;
+        if len > max_bytes {
+            let too_large = format!("a description is too large to send: {len} bytes");
+            result.result = Some(error(&LogError::Io(too_large)));
+            len = result.encoded_len() + RESULT_OVERHEAD;
+        }
+        if bytes + len > max_bytes {
+            break;
+        }
+        bytes += len;
+        results.push(result);
+    }
+    proto::InfoResponse { results }
 }
 
 pub(super) fn description_message(description: LogDescription) -> proto::Description {

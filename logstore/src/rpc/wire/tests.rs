@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::{AppendError, LogError, ReadError};
+use crate::{AppendError, ReadError};
 
 #[test]
 fn every_error_comes_out_as_it_went_in() {
@@ -85,4 +85,44 @@ fn what_means_nothing_is_refused() {
     };
     assert!(bounds_of(1, 1, 1).is_some());
     assert!(bounds_of(2, 1, 1).is_none() && bounds_of(0, 1, 2).is_none());
+}
+
+#[test]
+fn as_many_descriptions_are_told_as_fit_in_a_message_and_one_at_least() {
+    let described = |segments: u32| {
+        let segment = |epoch| SegmentDescription {
+            epoch,
+            leader_epoch: 0,
+            base: u64::from(epoch),
+            end: Some(u64::from(epoch) + 1),
+            bytes: 1 << 20,
+            damaged: Vec::new(),
+        };
+        Ok(LogDescription {
+            bounds: Bounds { start: 0, committed: 9, stable: 9, leader_epoch: 0 },
+            segments: (0..segments).map(segment).collect(),
+            replicas: Vec::new(),
+            producers: 1,
+        })
+    };
+    let one = info(vec![described(10)], 1 << 20).encoded_len();
+    let fits = |logs: Vec<_>, max_bytes| {
+        let message = info(logs, max_bytes);
+        assert!(message.encoded_len() <= max_bytes);
+        message.results.len()
+    };
+    let ten = || (0..10).map(|_| described(10)).collect::<Vec<_>>();
+    assert_eq!(fits(ten(), 1 << 20), 10);
+    assert!((3..=4).contains(&fits(ten(), 4 * one)));
+    let mut logs = ten();
+    logs[0] = described(1_000);
+    logs[1] = Err(LogError::NoSuchLog);
+    let message = info(logs, 10 * one);
+    let errors = message.results.into_iter().filter_map(|one| match one.result {
+        Some(proto::info_result::Result::Error(error)) => log_error(error),
+        _ => None,
+    });
+    let errors: Vec<_> = errors.collect();
+    assert!(matches!(errors[0], LogError::Io(_)), "it never fits: the others are told of");
+    assert_eq!(errors[1..], [LogError::NoSuchLog]);
 }

@@ -4,6 +4,7 @@
 mod disks;
 mod failover;
 mod lagging;
+mod leaving;
 mod many;
 mod mending;
 mod net;

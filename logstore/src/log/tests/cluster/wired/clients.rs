@@ -13,12 +13,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::super::super::super::registry::Registry;
+use super::super::super::super::registry::{LogRecord, Registry, RegistryError};
 use super::super::super::{batch, read, text};
 use super::super::registry::Handle;
 use super::network;
 use super::world::World;
-use crate::routing::{Place, Places};
+use crate::routing::{Place, Placed, Places};
 use crate::{
     Append, AppendError, AppendKey, Bounds, LogClient, LogObserver, MetaDirectory, NodeTimes,
     Offset, RouteError, Router, RouterOptions,
@@ -35,17 +35,20 @@ struct Known {
 
 #[async_trait]
 impl Places for Known {
-    async fn place(&self, log: LogId) -> Result<(Place, Option<String>), RouteError> {
-        let record = self.meta.load(log).await;
-        let record = record.map_err(|error| RouteError::Unavailable(error.to_string()))?;
-        let head = record.ok_or(RouteError::NoSuchLog)?.head;
-        let place = Place {
-            epoch: head.epoch,
-            sequencer: head.sequencer.node,
-            replicas: head.replicas.to_vec(),
+    async fn places(&self, logs: &[LogId]) -> Vec<Result<Placed, RouteError>> {
+        let records = self.meta.load_many(logs).await;
+        let place = |record: Result<Option<LogRecord>, RegistryError>| {
+            let record = record.map_err(|error| RouteError::Unavailable(error.to_string()))?;
+            let head = record.ok_or(RouteError::NoSuchLog)?.head;
+            let place = Place {
+                epoch: head.epoch,
+                sequencer: head.sequencer.node,
+                replicas: head.replicas.to_vec(),
+            };
+            let address = network::address(place.sequencer);
+            Ok((place, Some(address)))
         };
-        let address = network::address(place.sequencer);
-        Ok((place, Some(address)))
+        records.into_iter().map(place).collect()
     }
 
     async fn address(&self, node: NodeId) -> Result<Option<String>, RouteError> {
