@@ -242,6 +242,17 @@ pub struct ReplicaDescription {
     pub is_in_sync: bool,
 }
 
+/// Where a log is kept at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogReplicas {
+    /// Its offsets.
+    pub bounds: Bounds,
+    /// The replicas of the open segment, its sequencer first; none where nobody says.
+    pub replicas: Vec<ReplicaDescription>,
+    /// How many there are to be; 0 where nobody says.
+    pub replication_factor: u32,
+}
+
 /// A log as operators see it.
 #[derive(Clone, Debug)]
 pub struct LogDescription {
@@ -274,6 +285,12 @@ pub trait LogClient: Send + Sync + 'static {
 
     /// The log's offsets.
     async fn bounds(&self, log: LogId) -> Result<Bounds, LogError>;
+
+    /// The log's offsets, and how its replicas keep up.
+    async fn replicas(&self, log: LogId) -> Result<LogReplicas, LogError> {
+        let bounds = self.bounds(log).await?;
+        Ok(LogReplicas { bounds, replicas: Vec::new(), replication_factor: 0 })
+    }
 
     /// Reads committed batches, never waiting for more to come: at the end the outcome is empty.
     ///

@@ -20,8 +20,8 @@ mod ticket;
 
 pub use client::{
     Append, AppendKey, AppendKind, AppendResult, Appended, Bounds, EarlyBatch, KeyDigest,
-    LogClient, LogDescription, LogObserver, Observation, Read, ReadOutcome, ReplicaDescription,
-    SegmentDescription, StoredBatch, Withheld,
+    LogClient, LogDescription, LogObserver, LogReplicas, Observation, Read, ReadOutcome,
+    ReplicaDescription, SegmentDescription, StoredBatch, Withheld,
 };
 pub use core::place::{Candidate, place};
 pub use error::{AppendError, LogError, ReadError};

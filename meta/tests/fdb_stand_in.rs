@@ -5,6 +5,8 @@
 
 mod fdb_support;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fdb_support::{network, new_cluster};
@@ -12,7 +14,11 @@ use foundationdb::options::{
     ConflictRangeType, DatabaseOption, MutationType, StreamingMode, TransactionOption,
 };
 use foundationdb::{Database, FdbError, KeySelector, RangeOption, Transaction};
+use interflow_meta::{EmbeddedStore, Env, ServeOptions, serve};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 fn open() -> (TempDir, Database) {
     network();
@@ -277,22 +283,88 @@ async fn watches_have_their_rules() {
 #[tokio::test]
 async fn of_many_increments_none_is_lost() {
     let (_folder, database) = open();
-    let database = std::sync::Arc::new(database);
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..8 {
-        let database = std::sync::Arc::clone(&database);
-        tasks.spawn(async move {
-            let increment = |transaction: foundationdb::RetryableTransaction, _| async move {
-                let old = transaction.get(b"n", false).await?.map_or(0, |value| value[0]);
-                transaction.set(b"n", &[old + 1]);
-                Ok(())
-            };
-            database.run(increment).await.unwrap();
-        });
+    increment(&[database], 8).await;
+}
+
+/// Increments a number `each` times by each of `databases` at once, and sees it at all of them.
+async fn increment(databases: &[Database], each: u8) {
+    let one = async |database: &Database| {
+        let increment = |transaction: foundationdb::RetryableTransaction, _| async move {
+            let old = transaction.get(b"n", false).await?.map_or(0, |value| value[0]);
+            transaction.set(b"n", &[old + 1]);
+            Ok(())
+        };
+        database.run(increment).await.unwrap();
+    };
+    let all = databases.iter().flat_map(|database| (0..each).map(move |_| database));
+    futures_util::future::join_all(all.map(one)).await;
+    let sum = each * u8::try_from(databases.len()).unwrap();
+    for database in databases {
+        let transaction = database.create_trx().unwrap();
+        assert_eq!(&transaction.get(b"n", true).await.unwrap().unwrap()[..], [sum]);
     }
-    while let Some(ended) = tasks.join_next().await {
-        ended.unwrap();
-    }
+}
+
+/// A server of a store in memory at `address`; it ends when what it gives back is cancelled.
+async fn serve_at(address: &str) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+    let listener = TcpListener::bind(address).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let store = Arc::new(EmbeddedStore::in_memory(Env::default()).unwrap());
+    let closing = CancellationToken::new();
+    let serving = serve(listener, store, Env::default(), ServeOptions::default(), closing.clone());
+    let ended = tokio::spawn(async move { serving.await.unwrap() });
+    (address, closing, ended)
+}
+
+/// A database of the shared cluster at `address`, by a file of its own.
+fn open_shared(address: SocketAddr) -> (TempDir, Database) {
+    network();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("fdb.cluster");
+    std::fs::write(&file, format!("shared:id@{address}\n")).unwrap();
+    let database = Database::from_path(file.to_str().unwrap()).unwrap();
+    (folder, database)
+}
+
+/// Files are told apart as processes are: nothing but the server is common to them.
+#[tokio::test]
+async fn a_shared_cluster_is_one_for_all_of_its_files() {
+    let (address, _closing, _) = serve_at("127.0.0.1:0").await;
+    let (folders, databases): (Vec<_>, Vec<_>) = (0..3).map(|_| open_shared(address)).unzip();
+    increment(&databases, 5).await;
+
+    let [one, other, _] = &databases[..] else { panic!() };
+    let transaction = one.create_trx().unwrap();
+    let watch = transaction.watch(b"k");
+    transaction.commit().await.unwrap();
+    set(other, "k").await;
+    watch.await.unwrap();
+
+    // A fault is of the process that planned it.
+    let transaction = one.create_trx().unwrap();
+    transaction.set(b"\xff\xff/stand-in/faults", b"commit:1021");
+    transaction.commit().await.unwrap();
+    set(other, "k").await;
+    let transaction = one.create_trx().unwrap();
+    transaction.set(b"k", b"v");
+    assert_eq!(code(transaction.commit().await), 1021);
+    drop(folders);
+}
+
+/// As FoundationDB's client: a cluster that is away is waited for, until the transaction's time is up.
+#[tokio::test]
+async fn a_shared_cluster_that_is_away_is_waited_for() {
+    let (address, closing, ended) = serve_at("127.0.0.1:0").await;
+    let (_folder, database) = open_shared(address);
+    set(&database, "k").await;
+    closing.cancel();
+    ended.await.unwrap();
     let transaction = database.create_trx().unwrap();
-    assert_eq!(&transaction.get(b"n", true).await.unwrap().unwrap()[..], [8]);
+    transaction.set_option(TransactionOption::Timeout(50)).unwrap();
+    assert_eq!(code(transaction.get(b"k", true).await), 1031);
+
+    let transaction = database.create_trx().unwrap();
+    let reading = transaction.get(b"k", true);
+    let (_, _closing, _) = serve_at(&address.to_string()).await;
+    assert_eq!(reading.await.unwrap().as_deref(), None, "it is a new store");
 }

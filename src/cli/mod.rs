@@ -131,7 +131,10 @@ impl Admin {
         })?;
         let text = answer.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string()?;
         if !answer.status().is_success() {
-            anyhow::bail!("{}", text.trim());
+            match text.trim() {
+                "" => anyhow::bail!("the admin listener answers {}", answer.status()),
+                text => anyhow::bail!("{text}"),
+            }
         }
         Ok(serde_json::from_str(&text)?)
     }

@@ -15,7 +15,8 @@ PORTS = ["mqtt", "mqtts", "ws", "wss", "quic", "kafka", "kafkas", "admin"]
 # Generous: it only decides how late a hang is reported.
 PATIENCE = 60
 # Where the brokers keep their metadata: embedded; remote, each in a server of its own; or fdb, each in a
-# cluster of FoundationDB's stand-in, whose library INTERFLOW_TEST_FDB_LIBRARY names.
+# cluster of FoundationDB's stand-in, whose library INTERFLOW_TEST_FDB_LIBRARY names. The processes of a
+# cluster share a server, or with fdb a cluster of the stand-in.
 META = os.environ.get("INTERFLOW_TEST_META", "embedded")
 
 
@@ -30,6 +31,7 @@ class MetaServer:
         line = self.process.stdout.readline()
         assert line.startswith("serving"), f"the metadata server ended: {line}"
         self.address = "remote:" + line.split()[-1]
+        self.flags = ["--meta", self.address]
 
     def close(self):
         self.process.kill()
@@ -37,10 +39,18 @@ class MetaServer:
         self.process.stdout.close()
 
 
-def fdb_flags(folder, description="durable"):
+class SharedFdb(MetaServer):
+    """A cluster of the stand-in for several processes, which has its data in such a server."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.flags = fdb_flags(folder, "shared", self.address.removeprefix("remote:"))
+
+
+def fdb_flags(folder, description="durable", address="127.0.0.1:4500"):
     """The flags that name a new cluster of the stand-in; one called `durable` keeps its data in the folder."""
     file = pathlib.Path(folder) / "fdb.cluster"
-    file.write_text(f"{description}:test@127.0.0.1:4500\n")
+    file.write_text(f"{description}:test@{address}\n")
     return ["--meta", f"fdb:{file}", "--fdb-library", os.environ["INTERFLOW_TEST_FDB_LIBRARY"]]
 
 
@@ -61,7 +71,7 @@ class Broker:
         self.process = None
         self.meta = MetaServer(os.path.join(self.folder, "meta")) if meta == "remote" else None
         if self.meta:
-            self.arguments = ["--meta", self.meta.address, *arguments]
+            self.arguments = [*self.meta.flags, *arguments]
         elif meta == "fdb":
             self.arguments = [*fdb_flags(self.folder), *arguments]
         self.start()

@@ -1,4 +1,4 @@
-"""A cluster as processes: `interflow meta serve`, log stores and gateways on loopback."""
+"""A cluster as processes: metadata that they share, log stores and gateways on loopback."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import tempfile
 import time
 import urllib.request
 
-from broker import BINARY, PATIENCE, PORTS, Broker, MetaServer, interflow
+from broker import BINARY, META, PATIENCE, PORTS, Broker, MetaServer, SharedFdb, interflow
 
 # Short, so that the dead are missed soon; long enough for a busy machine.
 LEASE_MS = "3000"
@@ -17,7 +17,7 @@ class Role(Broker):
     """A process of a cluster. Ports are chosen at its first start and kept over restarts."""
 
     def __init__(self, meta, *arguments, settings=None):
-        self.arguments = ["--meta", meta.address, "--lease-ms", LEASE_MS, *arguments]
+        self.arguments = [*meta.flags, "--lease-ms", LEASE_MS, *arguments]
         self.settings = {
             "INTERFLOW_KAFKA__GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
             "INTERFLOW_STORAGE__DEFAULT_REPLICATION_FACTOR": "1",
@@ -67,7 +67,7 @@ class Gateway(Role):
 
 
 class Cluster:
-    """A metadata server, log stores in racks of their own, and gateways."""
+    """Shared metadata, log stores in racks of their own, and gateways."""
 
     def __init__(self, stores=2, gateways=2, settings=None):
         self.folder = tempfile.mkdtemp(prefix="interflow-test-")
@@ -83,7 +83,7 @@ class Cluster:
             raise
 
     def new_meta(self):
-        return MetaServer(os.path.join(self.folder, "meta"))
+        return (SharedFdb if META == "fdb" else MetaServer)(os.path.join(self.folder, "meta"))
 
     def new_store(self, node, *arguments, **more):
         return LogStore(self.meta, node, *arguments, **more)

@@ -236,7 +236,7 @@ def started(command, *arguments, env=None):
 
 
 def test_what_a_role_needs_is_said(cluster, tmp_path):
-    meta = ["--meta", cluster.meta.address]
+    meta = cluster.meta.flags
     nowhere = ["--meta", "remote:127.0.0.1:1"]
     store = ["--data-dir", str(tmp_path / "data"), "--admin-port", "0", "--logstore-listen", "127.0.0.1:0"]
     open_store = [*store[:-1], "0.0.0.0:0"]
@@ -286,7 +286,7 @@ def test_log_stores_want_their_token(unique):
         kafka_clients.produce("confluent", gateway, topic, "key", "v")
         assert kafka_clients.consume("confluent", gateway, topic, "key") == ["v"]
         # It stops waiting at the first signal.
-        with mqtt_clients._process([BINARY, "gateway", "--meta", secured.meta.address, *any_ports()]) as without:
+        with mqtt_clients._process([BINARY, "gateway", *secured.meta.flags, *any_ports()]) as without:
             line = next(line for line in without.stdout if "can't be reached" in line)
             assert "token" in line, line
             without.terminate()
@@ -306,6 +306,6 @@ def test_log_stores_and_gateways_know_one_another_by_certificates(tmp_path, uniq
         assert kafka_clients.consume("confluent", gateway, topic, "key") == ["v"]
         # One that trusts them and shows no certificate.
         ca = ["--logstore-tls-ca", str(tmp_path / "ca.pem")]
-        command = [BINARY, "gateway", "--meta", secured.meta.address, *ca, *any_ports()]
+        command = [BINARY, "gateway", *secured.meta.flags, *ca, *any_ports()]
         with mqtt_clients._process(command) as without:
             assert next(line for line in without.stdout if "can't be reached" in line)

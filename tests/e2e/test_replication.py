@@ -4,11 +4,16 @@ The load runs through each test; what the clients were told is held against what
 """
 
 import signal
+import subprocess
 
 import confluent_kafka
+import kafka
 import pytest
+from confluent_kafka.admin import AdminClient
 
+import kafka_clients
 import mqtt_clients
+from broker import PATIENCE
 from cluster import Cluster, interflow, until
 from history import Producing, Publishing, check, create, read_all
 
@@ -172,6 +177,71 @@ def test_a_dead_majority_is_said_and_waited_out(cluster, unique):
     until(lambda: len(producing.times[0]) > count + 3, "nothing is acknowledged any more")
     producing.stop()
     check([producing], [gateway.bootstrap for gateway in cluster.gateways], topic, 1)
+
+
+def kafka_topics(gateway, topic, *arguments):
+    """The partitions that Kafka's tool describes."""
+    command = kafka_clients.java(
+        "TopicCommand", "--bootstrap-server", gateway.bootstrap, "--describe", "--topic", topic, *arguments
+    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done
+    # Their numbers, as "Replicas: 1,2,3", by a tab each.
+    lines = [line for line in done.stdout.splitlines() if "Partition: " in line]
+    return [dict(word.strip().split(": ", 1) for word in line.split("\t") if ": " in word) for line in lines]
+
+
+def test_clients_see_replicas_and_which_are_in_sync(cluster, unique):
+    one, topic = cluster.gateways[0], unique("seen")
+    create(one, topic, 3)
+    producer = confluent_kafka.Producer({"bootstrap.servers": one.bootstrap, "enable.idempotence": True})
+    for partition in range(3):
+        producer.produce(topic, "v", partition=partition)
+    assert producer.flush(PATIENCE) == 0
+    gateways = {gateway.node for gateway in cluster.gateways}
+    stores = {store.node_id for store in cluster.stores}
+    admin = AdminClient({"bootstrap.servers": one.bootstrap})
+
+    def in_sync():
+        """How many log stores librdkafka sees in sync, by partition."""
+        parts = admin.list_topics(topic, timeout=PATIENCE).topics[topic].partitions.values()
+        if any(part.error for part in parts):
+            return []
+        assert all(len(part.replicas) == 3 and part.leader in gateways for part in parts), parts
+        assert all(set(part.isrs) <= stores for part in parts), parts
+        return [len(part.isrs) for part in parts]
+
+    until(lambda: in_sync() == [3] * 3, "librdkafka does not see all replicas in sync")
+    (described,) = admin.describe_topics(confluent_kafka.TopicCollection([topic])).values()
+    for part in described.result(PATIENCE).partitions:
+        assert {node.id for node in part.replicas} == {node.id for node in part.isr} == stores
+        assert part.leader.id in gateways
+    python = kafka.KafkaAdminClient(bootstrap_servers=one.bootstrap)
+    for part in python.describe_topics([topic])[0]["partitions"]:
+        assert set(part["replica_nodes"]) == set(part["isr_nodes"]) == stores, part
+    python.close()
+    described = kafka_topics(one, topic)
+    assert len(described) == 3
+    for part in described:
+        assert set(map(int, part["Replicas"].split(","))) == set(map(int, part["Isr"].split(","))) == stores, part
+        assert int(part["Leader"]) in gateways, part
+    assert kafka_topics(one, topic, "--under-replicated-partitions") == []
+    assert kafka_topics(one, topic, "--unavailable-partitions") == []
+
+    store = cluster.stores[0]
+    store.kill()
+    try:
+        until(lambda: in_sync() == [2] * 3, "librdkafka does not see that a replica lacks")
+        # It has its place, or another that no node has yet.
+        described = kafka_topics(one, topic, "--under-replicated-partitions")
+        assert len(described) == 3 and all(len(part["Isr"].split(",")) == 2 for part in described), described
+        # Reading and writing go on, whoever the replicas are.
+        for kind in ["kafkajs", "java"]:
+            kafka_clients.produce(kind, one, topic, kind, "v")
+            assert kafka_clients.consume(kind, one, topic, kind) == ["v"], kind
+    finally:
+        store.start()
+    until(lambda: in_sync() == [3] * 3, "a replica lacks for good")
 
 
 def test_mqtt_subscribers_follow_their_logs(cluster, unique):

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::{StatusCode, Uri};
 use interflow_logstore::{LogClient, LogStore};
 use interflow_meta::Meta;
 use interflow_meta::members::Members;
@@ -34,6 +35,7 @@ use prometheus_client::registry::Registry;
 use crate::auth::Users;
 use crate::topics::Topics;
 
+use failure::Failure;
 pub use logs::{LagReport, LogReport, SegmentReport};
 pub use nodes::NodeReport;
 pub use process::Health;
@@ -79,5 +81,14 @@ fn router(admin: Admin) -> Router {
     if let Some(GatewayAdmin { log, topics, users }) = gateway {
         router = router.merge(users::routes(users)).merge(logs::routes(log, topics, meta));
     }
-    router.layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+    router.fallback(absent).layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+}
+
+/// What isn't here may be elsewhere: a tool was given another process's port.
+async fn absent(uri: Uri) -> Failure {
+    let path = uri.path();
+    let text = format!(
+        "this process has no {path}: topics and users are asked for at a gateway, scrubs at a log store"
+    );
+    Failure(StatusCode::NOT_FOUND, text)
 }

@@ -8,13 +8,15 @@ use arc_swap::ArcSwap;
 use futures_util::{StreamExt, stream};
 use interflow_logstore::LogClient;
 use interflow_meta::logs::Opening;
-use interflow_meta::{DEFAULT_TENANT, LogId, Meta, MetaError, NodeId, logs, topics};
+use interflow_meta::{
+    DEFAULT_TENANT, LogId, Meta, MetaError, NodeId, Transaction, levels, logs, topics,
+};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::config::{ConfigChange, MIN_INSYNC_REPLICAS, Overrides, TopicConfig};
+use super::config::{ConfigChange, ConfigError, MIN_INSYNC_REPLICAS, Overrides, TopicConfig};
 use super::error::TopicError;
 use super::name;
 use super::placement::Placement;
@@ -153,8 +155,8 @@ impl Topics {
     /// Whether `new` could be created now, and with which configuration. Changes nothing.
     ///
     /// # Errors
-    /// The rule that it breaks.
-    pub fn check_new(&self, new: &NewTopic) -> Result<TopicConfig, TopicError> {
+    /// The rule that it breaks, or meta's own.
+    pub async fn check_new(&self, new: &NewTopic) -> Result<TopicConfig, TopicError> {
         name::check(&new.name)?;
         let snapshot = self.current.load();
         if snapshot.get(&new.name).is_some() {
@@ -180,6 +182,10 @@ impl Topics {
         }
         let config = TopicConfig::new(overrides)?;
         config.check_replicas(replicas)?;
+        if let Some(store) = self.store.as_ref().filter(|_| !is_plain(&config)) {
+            let checked = &config;
+            store.meta.transact(|tx| async move { check_level(&tx, checked).await }).await?;
+        }
         Ok(config)
     }
 
@@ -199,7 +205,7 @@ impl Topics {
     /// # Errors
     /// The rule that it breaks, or meta's own.
     pub async fn create(&self, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
-        let config = self.check_new(&new)?;
+        let config = self.check_new(&new).await?;
         let store = self.store()?;
         let placement = &store.options.placement;
         let replicas = placement.replicas(new.replication_factor)?;
@@ -281,15 +287,7 @@ impl Topics {
             .meta
             .transact(|tx| async move {
                 let entity = |error| TopicError::from_entity(error, name);
-                let present = topics::get(&tx, DEFAULT_TENANT, name).await?;
-                let present = decoded(present.ok_or(TopicError::NotFound)?);
-                let config = present.config.altered(changes)?;
-                if config.min_insync_replicas != present.config.min_insync_replicas
-                    && let Some(log) = present.partitions.first()
-                    && let Some(head) = logs::load_head(&tx, *log).await?
-                {
-                    config.check_replicas(head.replication_factor)?;
-                }
+                let (present, config) = altered(&tx, name, changes).await?;
                 let keys = changes
                     .iter()
                     .map(|(key, _)| (key.clone(), config.overrides().get(key).cloned()));
@@ -310,6 +308,19 @@ impl Topics {
         self.refresh_logs(&topic.partitions).await;
         self.reread(name).await?;
         Ok(topic)
+    }
+
+    /// Whether [`alter_config`](Self::alter_config) would take `changes` now. Changes nothing.
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn check_alter(
+        &self,
+        name: &str,
+        changes: &[(String, ConfigChange)],
+    ) -> Result<(), TopicError> {
+        let store = self.store()?;
+        store.meta.transact(|tx| async move { altered(&tx, name, changes).await.map(drop) }).await
     }
 
     fn store(&self) -> Result<&Store, TopicError> {
@@ -399,6 +410,44 @@ impl Topics {
             }
         }
     }
+}
+
+/// A topic, and what `changes` make of its configuration.
+async fn altered(
+    tx: &Transaction,
+    name: &str,
+    changes: &[(String, ConfigChange)],
+) -> Result<(Topic, TopicConfig), TopicError> {
+    let present = topics::get(tx, DEFAULT_TENANT, name).await?;
+    let present = decoded(present.ok_or(TopicError::NotFound)?);
+    let config = present.config.altered(changes)?;
+    if config.min_insync_replicas != present.config.min_insync_replicas {
+        check_level(tx, &config).await?;
+        if let Some(log) = present.partitions.first()
+            && let Some(head) = logs::load_head(tx, *log).await?
+        {
+            config.check_replicas(head.replication_factor)?;
+        }
+    }
+    Ok((present, config))
+}
+
+/// Whether all versions acknowledge alike under it.
+fn is_plain(config: &TopicConfig) -> bool {
+    config.min_insync_replicas <= logs::PLAIN_ACKS
+}
+
+/// Refuses what a version would misread that the metadata's feature level admits. A level is never
+/// lowered: what it has once stays.
+async fn check_level(tx: &Transaction, config: &TopicConfig) -> Result<(), TopicError> {
+    if is_plain(config) || levels::is_in_use(tx, levels::ACKS).await? {
+        return Ok(());
+    }
+    Err(TopicError::Config(ConfigError::Value {
+        name: MIN_INSYNC_REPLICAS,
+        value: config.min_insync_replicas.to_string(),
+        why: "more than 2 come with feature level 2: see `interflow meta upgrade`",
+    }))
 }
 
 /// How first segments are opened; where the placement chooses, their nodes are its matter.

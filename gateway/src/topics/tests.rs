@@ -7,7 +7,7 @@ use interflow_logstore::{
     Append, AppendTicket, Bounds, LogClient, LogDescription, LogError, LogObserver, Observation,
     Read, ReadError, ReadOutcome,
 };
-use interflow_meta::levels::Levels;
+use interflow_meta::levels::{self, Levels};
 use interflow_meta::members::{Members, MembersOptions, Registration};
 use interflow_meta::nodes::{self, NodeKind, NodeState};
 use interflow_meta::{
@@ -203,14 +203,22 @@ async fn cluster_in_sync(
     default_replication_factor: u32,
     min_insync_replicas: u32,
 ) -> (Bench, Vec<Arc<Members>>) {
+    cluster_at(Levels::SUPPORTED, stores, default_replication_factor, min_insync_replicas).await
+}
+
+/// The same, set up by a version that works with `levels`.
+async fn cluster_at(
+    levels: Levels,
+    stores: u32,
+    default_replication_factor: u32,
+    min_insync_replicas: u32,
+) -> (Bench, Vec<Arc<Members>>) {
     let env = Env::default();
     let store = EmbeddedStore::in_memory(env.clone()).expect("opens");
     let meta = Meta::new(Arc::new(store), env, "test");
-    meta.transact(|tx| async move {
-        cluster::join_or_create(&tx, Uuid::nil(), 0, Levels::SUPPORTED).await
-    })
-    .await
-    .expect("a cluster");
+    meta.transact(|tx| async move { cluster::join_or_create(&tx, Uuid::nil(), 0, levels).await })
+        .await
+        .expect("a cluster");
     let shutdown = CancellationToken::new();
     let mut all = Vec::new();
     for id in 1..=stores + 1 {
@@ -333,6 +341,36 @@ async fn k21_min_insync_replicas_is_what_is_shown_and_what_holds() {
     assert!(matches!(refused, Err(TopicError::Config(_))), "{refused:?}");
     bench.topics.alter_config("a", &set("1")).await.expect("altered");
     bench.shutdown.cancel();
+}
+
+/// Versions before that level would write segments' rows without it.
+#[tokio::test]
+async fn k21_more_than_a_majority_comes_with_its_feature_level() {
+    let name = "min.insync.replicas";
+    let (bench, _members) = cluster_at(Levels::new(1, 1).expect("levels"), 3, 3, 1).await;
+    let three: Overrides = [(name.to_owned(), "3".to_owned())].into();
+    let asked = |topic: &str| NewTopic { config: three.clone(), ..in_three(topic) };
+    let set = [(name.to_owned(), ConfigChange::Set("3".into()))];
+    let told = |refused: TopicError| refused.to_string();
+    let refused = told(bench.topics.check_new(&asked("a")).await.expect_err("refused"));
+    assert!(refused.contains("interflow meta upgrade"), "{refused}");
+    assert_eq!(told(bench.topics.create(asked("a")).await.expect_err("refused")), refused);
+    // A majority, which is what older versions take.
+    bench.topics.create(in_three("a")).await.expect("created");
+    assert_eq!(told(bench.topics.check_alter("a", &set).await.expect_err("refused")), refused);
+    assert_eq!(told(bench.topics.alter_config("a", &set).await.expect_err("refused")), refused);
+    let raise = |tx| async move { levels::upgrade(&tx, None, Levels::SUPPORTED).await };
+    bench.meta.transact(raise).await.expect("raised");
+    bench.topics.check_alter("a", &set).await.expect("taken");
+    let unchanged = bench.topics.get("a").expect("found").config.min_insync_replicas;
+    assert_eq!(unchanged, 2);
+    bench.topics.alter_config("a", &set).await.expect("altered");
+    bench.topics.create(asked("b")).await.expect("created");
+    bench.shutdown.cancel();
+}
+
+fn in_three(topic: &str) -> NewTopic {
+    NewTopic { replication_factor: 3, ..new(topic, 1) }
 }
 
 /// The gateway's view is older than the drain.

@@ -8,6 +8,7 @@ use interflow_meta::{Epoch, LogId, NodeId, Offset};
 use super::metrics::add;
 use super::registry::LogRecord;
 use super::service::LogStore;
+use super::state::Active;
 use super::{pulling, query, read, recovering, replicas, retain, scrub};
 use crate::core::segment::Life;
 use crate::peers::{
@@ -16,7 +17,7 @@ use crate::peers::{
 use crate::store::StoreError;
 use crate::{
     Append, AppendError, AppendTicket, Bounds, LogClient, LogDescription, LogError, LogObserver,
-    Observation, Read, ReadError, ReadOutcome,
+    LogReplicas, Observation, Read, ReadError, ReadOutcome,
 };
 
 /// What other nodes ask for.
@@ -60,6 +61,17 @@ impl LogClient for LogStore {
         let log = self.inner.ready(log).await?;
         let state = log.state.lock();
         state.ready().map(|ready| ready.bounds()).ok_or(LogError::NoSuchLog)
+    }
+
+    async fn replicas(&self, log: LogId) -> Result<LogReplicas, LogError> {
+        let log = self.inner.ready(log).await?;
+        let state = log.state.lock();
+        let ready = state.ready().ok_or(LogError::NoSuchLog)?;
+        Ok(LogReplicas {
+            bounds: ready.bounds(),
+            replicas: ready.active().map_or_else(Vec::new, Active::describe_replicas),
+            replication_factor: u32::try_from(ready.factor.replicas).unwrap_or(u32::MAX),
+        })
     }
 
     async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {

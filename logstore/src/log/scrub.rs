@@ -7,6 +7,9 @@
 //!   damaged, or unlike the others ─► Mending: a whole source is found, the copy begins anew
 //! ```
 //!
+//! By itself a node looks at those segments of which it is that replica, so that each is looked at once.
+//! One that is asked to looks at all that it has: whoever asks doubts its disk.
+//!
 //! Entries are checked against their own checksums as they are read, so damage is found where it
 //! is. That two replicas differ in sound entries can't be, unless one of them was made wrong.
 
@@ -63,21 +66,21 @@ impl LogStore {
 pub(super) async fn run(inner: Arc<Inner>) {
     let wait = inner.config.scrub_interval;
     loop {
+        let is_asked = tokio::select! {
+            biased;
+            () = inner.stop.cancelled() => return,
+            () = inner.scrubbing.asked.notified() => true,
+            () = tokio::time::sleep(wait), if inner.config.scrub_bytes_per_second > 0 => false,
+        };
         tokio::select! {
             biased;
             () = inner.stop.cancelled() => return,
-            () = inner.scrubbing.asked.notified() => {}
-            () = tokio::time::sleep(wait), if inner.config.scrub_bytes_per_second > 0 => {}
-        }
-        tokio::select! {
-            biased;
-            () = inner.stop.cancelled() => return,
-            () = pass(&inner) => {}
+            () = pass(&inner, is_asked) => {}
         }
     }
 }
 
-async fn pass(inner: &Arc<Inner>) {
+async fn pass(inner: &Arc<Inner>, is_asked: bool) {
     let bytes_per_second = match inner.config.scrub_bytes_per_second {
         0 => u64::MAX,
         bytes_per_second => bytes_per_second,
@@ -97,7 +100,7 @@ async fn pass(inner: &Arc<Inner>) {
             }
         };
         for closed in &closed {
-            if inner.scrubs(closed) {
+            if is_asked || inner.scrubs(closed) {
                 scrub(inner, segment(log, closed.epoch), closed, &mut pace).await;
             }
         }

@@ -45,7 +45,7 @@ use self::routes::{Client, Offered, Routes};
 use crate::client::only;
 use crate::{
     Append, AppendTicket, Bounds, Doubts, LogClient, LogDescription, LogError, LogObserver,
-    Observation, Read, ReadError, ReadOutcome,
+    LogReplicas, Observation, Read, ReadError, ReadOutcome,
 };
 
 /// How long routes are looked for, and how much waits for that.
@@ -234,6 +234,10 @@ impl LogClient for Router {
 
     async fn bounds(&self, log: LogId) -> Result<Bounds, LogError> {
         self.inner.call(log, |client| async move { client.bounds(log).await }).await
+    }
+
+    async fn replicas(&self, log: LogId) -> Result<LogReplicas, LogError> {
+        self.inner.call(log, |client| async move { client.replicas(log).await }).await
     }
 
     async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {

@@ -27,7 +27,7 @@ pub struct Levels {
 impl Levels {
     /// What this build can work with. What an older build would misread comes with a new level; what
     /// a level needs is kept here until no cluster can be below it any more.
-    pub const SUPPORTED: Self = Self { min: 1, max: 1 };
+    pub const SUPPORTED: Self = Self { min: 1, max: ACKS };
     /// What builds could work with that did not say.
     pub(super) const UNSAID: Self = Self { min: 1, max: 1 };
 
@@ -54,6 +54,18 @@ impl Levels {
     pub fn contains(self, level: u32) -> bool {
         (self.min..=self.max).contains(&level)
     }
+}
+
+/// The first level at which a segment may want more acknowledgements than a majority of its replicas. A
+/// build below it takes a majority, and writes the segment's row again without the number.
+pub const ACKS: u32 = 2;
+
+/// Whether what came with `level` may be written: it is in use, and stays so.
+///
+/// # Errors
+/// Meta's own.
+pub async fn is_in_use(tx: &Transaction, level: u32) -> Result<bool, MetaError> {
+    Ok(cluster::get(tx).await?.is_some_and(|cluster| level <= cluster.feature_level))
 }
 
 impl Default for Levels {

@@ -1,17 +1,21 @@
-//! Clusters: an embedded store for each cluster file, and the faults that are planned for it.
+//! Clusters: a store for each cluster file, and the faults that are planned for it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use interflow_meta::{EmbeddedOptions, EmbeddedStore, Env, Snapshot, Store};
+use interflow_meta::{
+    EmbeddedOptions, EmbeddedStore, Env, MetaError, RemoteOptions, RemoteStore, Snapshot, Store,
+};
 use parking_lot::Mutex;
+use tokio::sync::OnceCell;
 
 use crate::error::{
     CONNECTION_STRING_INVALID, Code, FUTURE_VERSION, INTERNAL_ERROR, NO_CLUSTER_FILE,
     TRANSACTION_TOO_OLD,
 };
+use crate::select::code;
 
 /// A set of this key plans faults, separated by commas, for what comes after it:
 ///
@@ -75,8 +79,9 @@ impl Fault {
     }
 }
 
-/// The description of a cluster file: `description:id@host:port,host:port,…`, between comments.
-fn description(file: &str) -> Option<&str> {
+/// Description and coordinators of a cluster file: `description:id@host:port,host:port,…`, between
+/// comments.
+fn parse(file: &str) -> Option<(&str, &str)> {
     let mut lines =
         file.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let (Some(line), None) = (lines.next(), lines.next()) else { return None };
@@ -85,13 +90,17 @@ fn description(file: &str) -> Option<&str> {
     let is_word = |text: &str| {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
-    let is_address = |text: &str| {
-        let text = text.strip_suffix(":tls").unwrap_or(text);
-        let (host, port) = text.rsplit_once(':').unwrap_or_default();
-        !host.is_empty() && port.parse::<u16>().is_ok()
-    };
     let is_good = is_word(description) && is_word(id) && !id.contains('_');
-    (is_good && coordinators.split(',').all(is_address)).then_some(description)
+    let is_reachable = coordinators.split(',').all(|one| address(one).is_some());
+    (is_good && is_reachable).then_some((description, coordinators))
+}
+
+/// Host and port of a coordinator.
+fn address(text: &str) -> Option<(&str, u16)> {
+    let text = text.strip_suffix(":tls").unwrap_or(text);
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok()?;
+    (!host.is_empty()).then_some((host, port))
 }
 
 /// Versions that were handed out, with the time of that.
@@ -99,7 +108,10 @@ type Versions = BTreeMap<u64, (Instant, Arc<dyn Snapshot>)>;
 
 /// What one cluster file stands for.
 pub(crate) struct Cluster {
-    store: EmbeddedStore,
+    /// A shared one is opened where its connection is to live: on the network thread.
+    store: OnceCell<Arc<dyn Store>>,
+    /// Where a shared one is served.
+    server: Option<RemoteOptions>,
     is_unreachable: bool,
     versions: Mutex<Versions>,
     faults: Mutex<VecDeque<Fault>>,
@@ -112,20 +124,29 @@ impl Cluster {
     /// The cluster of this file, new at the first time.
     pub(crate) fn open(file: &Path) -> Result<Arc<Self>, Code> {
         let text = std::fs::read_to_string(file).map_err(|_| NO_CLUSTER_FILE)?;
-        let description = description(&text).ok_or(CONNECTION_STRING_INVALID)?;
+        let (description, coordinators) = parse(&text).ok_or(CONNECTION_STRING_INVALID)?;
         let mut clusters = CLUSTERS.lock();
         if let Some(cluster) = clusters.get(file) {
             return Ok(Arc::clone(cluster));
         }
-        let store = match description {
+        let (store, server) = match description {
+            "shared" => {
+                let (host, port) = address(coordinators).ok_or(CONNECTION_STRING_INVALID)?;
+                (None, Some(RemoteOptions::new(host, port)))
+            }
             "durable" => {
                 let data = file.with_extension("data");
-                EmbeddedStore::open(&data, &EmbeddedOptions::default(), Env::default())
+                (
+                    Some(EmbeddedStore::open(&data, &EmbeddedOptions::default(), Env::default())),
+                    None,
+                )
             }
-            _ => EmbeddedStore::in_memory(Env::default()),
+            _ => (Some(EmbeddedStore::in_memory(Env::default())), None),
         };
+        let store = store.transpose().map_err(|_| INTERNAL_ERROR)?;
         let cluster = Arc::new(Self {
-            store: store.map_err(|_| INTERNAL_ERROR)?,
+            store: OnceCell::new_with(store.map(|store| Arc::new(store) as Arc<dyn Store>)),
+            server,
             is_unreachable: description == "unreachable",
             versions: Mutex::default(),
             faults: Mutex::default(),
@@ -152,6 +173,27 @@ impl Cluster {
         faults.remove(next)
     }
 
+    async fn store(&self) -> Result<&Arc<dyn Store>, Code> {
+        let opened = self.store.get_or_try_init(|| async {
+            let server = self.server.clone().ok_or(INTERNAL_ERROR)?;
+            let store = RemoteStore::open(server).map_err(|_| INTERNAL_ERROR)?;
+            Ok(Arc::new(store) as Arc<dyn Store>)
+        });
+        opened.await
+    }
+
+    /// The store as it is now. A server that can't be reached is waited for, as FoundationDB's client
+    /// waits for its cluster: the transaction's timeout ends that. The remote store has its own pauses.
+    async fn now(&self) -> Result<Arc<dyn Snapshot>, Code> {
+        let store = self.store().await?;
+        loop {
+            match store.snapshot().await {
+                Err(MetaError::Unavailable(_)) => {}
+                other => return other.map_err(|error| code(&error)),
+            }
+        }
+    }
+
     /// The newest version.
     pub(crate) async fn latest(&self, is_batch: bool) -> Result<Arc<dyn Snapshot>, Code> {
         if self.is_unreachable {
@@ -161,7 +203,7 @@ impl Cluster {
         if let Some(fault) = batch.or_else(|| self.fault(Place::Version)) {
             return Err(fault.fail().await);
         }
-        let snapshot = self.store.snapshot().await.map_err(|_| INTERNAL_ERROR)?;
+        let snapshot = self.now().await?;
         self.remember(snapshot.version(), &snapshot);
         Ok(snapshot)
     }
@@ -171,7 +213,7 @@ impl Cluster {
         if self.is_unreachable {
             return std::future::pending().await;
         }
-        let newest = self.store.snapshot().await.map_err(|_| INTERNAL_ERROR)?;
+        let newest = self.now().await?;
         if version > newest.version() {
             return Err(FUTURE_VERSION);
         }
@@ -182,7 +224,7 @@ impl Cluster {
 
     /// `version` was made: what shows it can be read at it, or what came at the same moment.
     pub(crate) async fn made(&self, version: u64) {
-        if let Ok(snapshot) = self.store.snapshot().await {
+        if let Ok(snapshot) = self.now().await {
             self.remember(version, &snapshot);
         }
     }
@@ -191,9 +233,12 @@ impl Cluster {
         let now = Instant::now();
         let mut versions = self.versions.lock();
         versions.retain(|_, (since, _)| since.elapsed() < VERSIONS_LIVE);
-        versions
-            .entry(version)
-            .and_modify(|(since, _)| *since = now)
-            .or_insert_with(|| (now, Arc::clone(snapshot)));
+        let (since, known) = versions.entry(version).or_insert_with(|| (now, Arc::clone(snapshot)));
+        *since = now;
+        // What came after a commit may show more than its version: whoever read that version itself
+        // would miss conflicts with what lies between.
+        if snapshot.version() < known.version() {
+            *known = Arc::clone(snapshot);
+        }
     }
 }

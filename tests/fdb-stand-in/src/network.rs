@@ -76,7 +76,7 @@ pub(crate) fn run() -> Result<(), Code> {
             }
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     runtime.map_err(|_| INTERNAL_ERROR)?.block_on(async {
         loop {
             tokio::select! {

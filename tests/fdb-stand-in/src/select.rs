@@ -4,7 +4,8 @@ use bytes::Bytes;
 use interflow_meta::{KeyRange, MetaError, Snapshot};
 
 use crate::error::{
-    CLIENT_INVALID_OPERATION, Code, EXACT_MODE_WITHOUT_LIMITS, INTERNAL_ERROR, TRANSACTION_TOO_OLD,
+    CLIENT_INVALID_OPERATION, Code, EXACT_MODE_WITHOUT_LIMITS, INTERNAL_ERROR, PROCESS_BEHIND,
+    TRANSACTION_TOO_OLD,
 };
 
 /// One past all keys.
@@ -43,6 +44,8 @@ pub(crate) struct RangeRead {
 pub(crate) fn code(error: &MetaError) -> Code {
     match error {
         MetaError::TooOld => TRANSACTION_TOO_OLD,
+        // Of a shared cluster: nothing was done, and it may be tried again.
+        MetaError::Unavailable(_) => PROCESS_BEHIND,
         other => other.code().unwrap_or(INTERNAL_ERROR),
     }
 }

@@ -71,8 +71,7 @@ async fn alter(
     let name = resource.resource_name.as_str();
     let refuse = |error: TopicError| (errors::of_topic(&error), error.to_string());
     if validate_only {
-        let topic = broker.topics.get(name).ok_or_else(|| refuse(TopicError::NotFound))?;
-        topic.config.altered(&changes).map_err(|error| refuse(error.into()))?;
+        broker.topics.check_alter(name, &changes).await.map_err(refuse)?;
     } else {
         broker.topics.alter_config(name, &changes).await.map_err(refuse)?;
         tracing::info!(topic = name, "altered a topic's configuration");

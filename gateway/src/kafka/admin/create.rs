@@ -73,7 +73,7 @@ async fn create(
     let replicas = broker.topics.replicas(new.replication_factor).map_err(refuse)?;
     let replicas = i16::try_from(replicas).unwrap_or(i16::MAX);
     if validate_only {
-        let config = broker.topics.check_new(&new).map_err(refuse)?;
+        let config = broker.topics.check_new(&new).await.map_err(refuse)?;
         return Ok(Created { id: Uuid::nil(), partitions, replicas, config });
     }
     let topic = broker.topics.create(new).await.map_err(refuse)?;

@@ -1,12 +1,16 @@
 //! Metadata: which brokers and topics there are, and who leads their partitions.
 //!
-//! A partition has one replica as far as clients can know: its leader. Where its records are kept is
-//! the logstores' business, and which broker is asked makes no difference.
+//! A partition's leader is a gateway, its replicas are log stores: nodes of one cluster, whose ids are of
+//! one space, so that a gateway is never taken for a replica. In a standalone both are the same node.
+//! Clients connect to leaders, which are among the brokers; log stores are not, for they speak no Kafka.
+//! Of a replica that isn't among the brokers clients know the number: kafka-topics counts replicas and
+//! in-sync replicas, and that is what they are for.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
+use interflow_logstore::{LogReplicas, ReplicaDescription};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -23,6 +27,10 @@ use crate::topics::{NewTopic, Overrides, Topic, TopicError, name};
 
 /// Logs that are asked for at a time: their nodes may be far, or have to recover them.
 const AT_ONCE: usize = 256;
+/// The most places of a partition without a node that are told.
+const MAX_REPLICAS: usize = 16;
+/// Kafka's id of no node.
+const NO_NODE: BrokerId = BrokerId(-1);
 
 pub(in crate::kafka) async fn answer(
     broker: &Broker,
@@ -154,26 +162,40 @@ fn missing(error: ResponseError) -> MetadataResponseTopic {
     MetadataResponseTopic::default().with_error_code(error.code())
 }
 
+/// The replicas, and those in sync. Where the log service says none the leader stands for them.
+fn replicas(told: &LogReplicas, leader: BrokerId) -> (Vec<BrokerId>, Vec<BrokerId>) {
+    if told.replicas.is_empty() {
+        return (vec![leader], vec![leader]);
+    }
+    let id =
+        |replica: &ReplicaDescription| BrokerId(i32::try_from(replica.node.0).unwrap_or(i32::MAX));
+    let mut all: Vec<_> = told.replicas.iter().map(id).collect();
+    // A place that no node has, for want of nodes: the partition is under-replicated.
+    let wanted = usize::try_from(told.replication_factor).unwrap_or(0).min(MAX_REPLICAS);
+    all.resize(wanted.max(all.len()), NO_NODE);
+    let in_sync = told.replicas.iter().filter(|replica| replica.is_in_sync).map(id).collect();
+    (all, in_sync)
+}
+
 async fn found(broker: &Broker, listed: &Listed, topic: &Topic) -> MetadataResponseTopic {
     let mut partitions = Vec::with_capacity(topic.partitions.len());
-    let asked: Vec<_> = topic.partitions.iter().map(|log| broker.logs.bounds(*log)).collect();
+    let asked: Vec<_> = topic.partitions.iter().map(|log| broker.logs.replicas(*log)).collect();
     let mut told = stream::iter(asked).buffered(AT_ONCE).enumerate();
     while let Some((index, told)) = told.next().await {
         let index = i32::try_from(index).unwrap_or(i32::MAX);
-        let node = listed.leader(topic.id, index);
-        let mut partition = MetadataResponsePartition::default()
-            .with_partition_index(index)
-            .with_replica_nodes(vec![node])
-            .with_isr_nodes(vec![node]);
+        let leader = listed.leader(topic.id, index);
+        let mut partition = MetadataResponsePartition::default().with_partition_index(index);
         match told {
-            Ok(bounds) => {
-                partition.leader_id = node;
-                partition.leader_epoch = i32::try_from(bounds.leader_epoch).unwrap_or(i32::MAX);
+            Ok(told) => {
+                let epoch = told.bounds.leader_epoch;
+                partition.leader_id = leader;
+                partition.leader_epoch = i32::try_from(epoch).unwrap_or(i32::MAX);
+                (partition.replica_nodes, partition.isr_nodes) = replicas(&told, leader);
             }
             Err(error) => {
                 tracing::debug!(topic = %topic.name, index, %error, "a partition has no leader");
                 partition.error_code = ResponseError::LeaderNotAvailable.code();
-                partition.leader_id = BrokerId(-1);
+                partition.leader_id = NO_NODE;
                 partition.leader_epoch = -1;
             }
         }
@@ -183,4 +205,42 @@ async fn found(broker: &Broker, listed: &Listed, topic: &Topic) -> MetadataRespo
         .with_name(Some(topic_name(&topic.name)))
         .with_topic_id(topic.id)
         .with_partitions(partitions)
+}
+
+#[cfg(test)]
+mod tests {
+    use interflow_logstore::{Bounds, NodeId};
+
+    use super::*;
+
+    #[test]
+    fn replicas_are_log_stores_and_places_for_those_that_lack() {
+        let told = |nodes: &[(u32, bool)], replication_factor| LogReplicas {
+            bounds: Bounds { start: 0, committed: 0, stable: 0, leader_epoch: 0 },
+            replicas: nodes
+                .iter()
+                .map(|(node, is_in_sync)| ReplicaDescription {
+                    node: NodeId(*node),
+                    lag: 0,
+                    is_in_sync: *is_in_sync,
+                })
+                .collect(),
+            replication_factor,
+        };
+        for (nodes, factor, all, in_sync) in [
+            (&[(3, true), (1, true), (2, true)][..], 3, &[3, 1, 2][..], &[3, 1, 2][..]),
+            (&[(3, true), (1, false), (2, true)], 3, &[3, 1, 2], &[3, 2]),
+            (&[(3, true), (1, true)], 3, &[3, 1, -1], &[3, 1]),
+            // More than it is to have, as after its factor was changed.
+            (&[(3, true), (1, true)], 1, &[3, 1], &[3, 1]),
+            // A log store that says nothing.
+            (&[], 0, &[1_000_000], &[1_000_000]),
+        ] {
+            let (said, said_in_sync) = replicas(&told(nodes, factor), BrokerId(1_000_000));
+            let ids = |nodes: &[BrokerId]| nodes.iter().map(|node| node.0).collect::<Vec<_>>();
+            assert_eq!((ids(&said), ids(&said_in_sync)), (all.to_vec(), in_sync.to_vec()));
+        }
+        let (many, _) = replicas(&told(&[(1, true)], u32::MAX), BrokerId(1));
+        assert_eq!(many.len(), MAX_REPLICAS);
+    }
 }

@@ -236,8 +236,17 @@ async fn k21_validate_only_changes_nothing() {
     let answer = alter(&mut client, "t", &[("segment.ms", 0, Some("5"))], true).await;
     assert_eq!(answer, 0);
     assert_eq!(bench.topics.get("t").expect("there").config.segment_ms, 604_800_000);
-    let answer = alter(&mut client, "t", &[("segment.ms", 0, Some("x"))], true).await;
-    assert_eq!(answer, ResponseError::InvalidConfig.code());
+    // What the change itself would be refused for.
+    for change in [("segment.ms", 0, Some("x")), ("min.insync.replicas", 0, Some("2"))] {
+        for validate_only in [true, false] {
+            let answer = alter(&mut client, "t", &[change], validate_only).await;
+            assert_eq!(answer, ResponseError::InvalidConfig.code(), "{change:?}");
+        }
+    }
+    let change = ("min.insync.replicas", 0, Some("1"));
+    assert_eq!(alter(&mut client, "t", &[change], true).await, 0);
+    let unknown = ResponseError::UnknownTopicOrPartition.code();
+    assert_eq!(alter(&mut client, "none", &[change], true).await, unknown);
 }
 
 async fn alter(

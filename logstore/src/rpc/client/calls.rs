@@ -16,7 +16,7 @@ use tonic::{Response, Status};
 use super::Grpc;
 use super::node::{Doubt, Doubts, is_final};
 use crate::rpc::{MAX_LOGS, wire};
-use crate::{Bounds, LogDescription, LogError, Read, ReadError, ReadOutcome};
+use crate::{LogDescription, LogError, LogReplicas, Read, ReadError, ReadOutcome};
 
 /// Calls about many logs at a time.
 const DESCRIBING_AT_ONCE: usize = 4;
@@ -116,12 +116,17 @@ impl Calls {
         answer.unwrap_or_else(|_| Err(Unreachable::silent()))
     }
 
-    pub(super) async fn bounds(&self, log: LogId) -> Result<Bounds, LogError> {
+    pub(super) async fn replicas(&self, log: LogId) -> Result<LogReplicas, LogError> {
         use bounds_response::Result as Of;
         let request = proto::LogRequest { log: log.0 };
         let call = |mut grpc: Grpc| async move { grpc.bounds(request).await };
-        match self.call(log, call).await?.result {
-            Some(Of::Bounds(bounds)) => wire::bounds(&bounds).ok_or_else(not_understood),
+        let answer = self.call(log, call).await?;
+        match answer.result {
+            Some(Of::Bounds(bounds)) => Ok(LogReplicas {
+                bounds: wire::bounds(&bounds).ok_or_else(not_understood)?,
+                replicas: answer.replicas.iter().map(wire::replica).collect(),
+                replication_factor: answer.replication_factor,
+            }),
             Some(Of::Error(error)) => Err(refusal(error)),
             None => Err(not_understood()),
         }

@@ -31,8 +31,8 @@ use self::watching::Watching;
 use super::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, PROTOCOL};
 use crate::client::only;
 use crate::{
-    Append, AppendTicket, Bounds, LogClient, LogDescription, LogError, LogObserver, NodeAccess,
-    Observation, Read, ReadError, ReadOutcome,
+    Append, AppendTicket, Bounds, LogClient, LogDescription, LogError, LogObserver, LogReplicas,
+    NodeAccess, Observation, Read, ReadError, ReadOutcome,
 };
 
 /// The generated client, with what goes on each call.
@@ -201,7 +201,11 @@ impl LogClient for RemoteLogs {
     }
 
     async fn bounds(&self, log: LogId) -> Result<Bounds, LogError> {
-        self.calls.bounds(log).await
+        Ok(self.calls.replicas(log).await?.bounds)
+    }
+
+    async fn replicas(&self, log: LogId) -> Result<LogReplicas, LogError> {
+        self.calls.replicas(log).await
     }
 
     async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {

@@ -85,11 +85,18 @@ impl Log for LogServer {
 
     async fn bounds(&self, request: Request<proto::LogRequest>) -> Answer<proto::BoundsResponse> {
         use bounds_response::Result as Of;
-        let result = match self.logs.bounds(LogId(request.into_inner().log)).await {
-            Ok(bounds) => Of::Bounds(wire::bounds_message(&bounds)),
-            Err(error) => Of::Error(wire::log_error_message(&error)),
+        let answer = match self.logs.replicas(LogId(request.into_inner().log)).await {
+            Ok(told) => proto::BoundsResponse {
+                result: Some(Of::Bounds(wire::bounds_message(&told.bounds))),
+                replicas: told.replicas.iter().map(wire::replica_message).collect(),
+                replication_factor: told.replication_factor,
+            },
+            Err(error) => proto::BoundsResponse {
+                result: Some(Of::Error(wire::log_error_message(&error))),
+                ..proto::BoundsResponse::default()
+            },
         };
-        Ok(Response::new(proto::BoundsResponse { result: Some(result) }))
+        Ok(Response::new(answer))
     }
 
     async fn batch_at_time(

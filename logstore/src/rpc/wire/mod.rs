@@ -122,6 +122,16 @@ pub(super) fn result(message: proto::Result) -> Option<AppendResult> {
     })
 }
 
+pub(super) fn replica_message(replica: &ReplicaDescription) -> proto::Replica {
+    let ReplicaDescription { node, lag, is_in_sync } = *replica;
+    proto::Replica { node: node.0, lag, is_in_sync }
+}
+
+pub(super) fn replica(message: &proto::Replica) -> ReplicaDescription {
+    let proto::Replica { node, lag, is_in_sync } = *message;
+    ReplicaDescription { node: NodeId(node), lag, is_in_sync }
+}
+
 pub(super) fn bounds_message(bounds: &Bounds) -> proto::Bounds {
     let Bounds { start, committed, stable, leader_epoch } = *bounds;
     proto::Bounds { start, committed, stable, leader_epoch }
@@ -241,15 +251,10 @@ pub(super) fn description_message(description: LogDescription) -> proto::Descrip
         bytes: segment.bytes,
         damaged: segment.damaged.into_iter().map(range).collect(),
     };
-    let replica = |replica: &ReplicaDescription| proto::Replica {
-        node: replica.node.0,
-        lag: replica.lag,
-        is_in_sync: replica.is_in_sync,
-    };
     proto::Description {
         bounds: Some(bounds_message(&description.bounds)),
         segments: description.segments.into_iter().map(segment).collect(),
-        replicas: description.replicas.iter().map(replica).collect(),
+        replicas: description.replicas.iter().map(replica_message).collect(),
         producers: u64::try_from(description.producers).unwrap_or(u64::MAX),
     }
 }
@@ -262,11 +267,6 @@ pub(super) fn description(message: proto::Description) -> Option<LogDescription>
         end: message.end,
         bytes: message.bytes,
         damaged: message.damaged.iter().map(|range| (range.from, range.to)).collect(),
-    };
-    let replica = |message: &proto::Replica| ReplicaDescription {
-        node: NodeId(message.node),
-        lag: message.lag,
-        is_in_sync: message.is_in_sync,
     };
     Some(LogDescription {
         bounds: bounds(&message.bounds?)?,

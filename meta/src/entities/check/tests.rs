@@ -249,8 +249,11 @@ async fn another_feature_level_is_told() {
     };
     let level = Bytes::from(prost::Message::encode_to_vec(&level));
     let found = problems(|tx| tx.set(tx.root().pack(&("config", "cluster")), level.clone())).await;
-    let expected = "feature level 99 is not known to this build\n\
-        node 1 works with feature level 1, and 99 is in use";
+    let expected = format!(
+        "feature level 99 is not known to this build\n\
+         node 1 works with feature level {}, and 99 is in use",
+        Levels::SUPPORTED
+    );
     assert_eq!(found, expected);
     let found = problems(|tx| tx.clear(tx.root().pack(&("config", "cluster")))).await;
     assert_eq!(found, "there is no cluster");
@@ -261,13 +264,18 @@ async fn nodes_that_work_with_different_feature_levels_are_told() {
     let meta = healthy().await;
     let node = |max| Node { levels: Levels::new(1, max).unwrap(), ..Node::default() };
     let tx = meta.begin();
-    for (id, max) in [(2, 2), (3, 2), (4, 7)] {
+    let later = Levels::SUPPORTED.max() + 1;
+    for (id, max) in [(2, later), (3, later), (4, later + 5)] {
         nodes::register(&tx, NodeId(id), &node(max)).await.unwrap();
     }
     nodes::set_state(&tx, NodeId(4), NodeState::Gone).await.unwrap();
     tx.commit().await.unwrap();
     let report = check(&meta).await.unwrap();
     assert_eq!(report.problems.listed, [""; 0]);
-    let expected = "nodes work with different feature levels: 1 (node 1), 1 to 2 (2 nodes)";
+    let expected = format!(
+        "nodes work with different feature levels: {} (node 1), {} (2 nodes)",
+        Levels::SUPPORTED,
+        Levels::new(1, later).unwrap()
+    );
     assert_eq!(report.notes.listed, [expected]);
 }

@@ -107,6 +107,18 @@ async fn a_node_that_is_gone_holds_nobody_up_and_must_register_to_come_back() {
 }
 
 #[tokio::test]
+async fn what_came_with_a_level_may_be_written_when_that_is_in_use() {
+    let meta = meta(1, &[]).await;
+    let are_in_use = async || {
+        let tx = meta.begin();
+        [is_in_use(&tx, 1).await.unwrap(), is_in_use(&tx, ACKS).await.unwrap()]
+    };
+    assert_eq!(are_in_use().await, [true, false]);
+    raise(&meta, ACKS, Levels::SUPPORTED).await.unwrap();
+    assert_eq!(are_in_use().await, [true, true]);
+}
+
+#[tokio::test]
 async fn without_a_cluster_there_is_nothing_to_raise() {
     let env = Env::default();
     let meta = Meta::new(Arc::new(EmbeddedStore::in_memory(env.clone()).unwrap()), env, "test");

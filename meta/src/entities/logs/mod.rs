@@ -18,7 +18,7 @@ use crate::error::{MetaError, TransactError};
 use crate::ids::{Epoch, LogId, NodeId, Offset};
 use crate::store::KeyRange;
 use crate::transaction::{RangeOptions, Transaction};
-pub use value::{Chain, ClosedSegment, LogHead, OpenSegment, Policy, acks};
+pub use value::{Chain, ClosedSegment, LogHead, OpenSegment, PLAIN_ACKS, Policy, acks};
 
 /// Why a change of a log's chain was refused.
 #[derive(Debug, thiserror::Error)]

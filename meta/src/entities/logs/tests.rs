@@ -199,6 +199,17 @@ async fn a_closed_segment_gets_other_replicas() {
     assert_eq!((closed.base, closed.end), (0, 10));
 }
 
+/// What builds before feature level 2 take, who don't know the number.
+#[test]
+fn a_few_acknowledgements_are_no_more_than_a_majority() {
+    for replicas in 1..=9 {
+        for least in 0..=PLAIN_ACKS {
+            assert_eq!(acks(replicas, least), acks(replicas, 0), "{least} of {replicas}");
+        }
+    }
+    assert_ne!(acks(3, PLAIN_ACKS + 1), acks(3, 0));
+}
+
 proptest! {
     #[test]
     fn a_head_comes_back_as_it_was(

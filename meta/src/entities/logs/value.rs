@@ -18,6 +18,9 @@ pub fn acks(replicas: usize, least: u32) -> usize {
     least.max(replicas / 2 + 1).min(replicas.max(1))
 }
 
+/// So few are a majority of any number of replicas, or all of them.
+pub const PLAIN_ACKS: u32 = 2;
+
 /// How a log is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {

@@ -77,13 +77,27 @@ async fn a_flipped_bit_is_found_and_repaired_wherever_it_is() {
     assert_eq!(cluster.read_all(at, log).await.len(), 10);
 }
 
+/// Of three replicas the first looks at a segment by itself, and each that is asked to.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_asked_looks_at_all_that_it_has() {
+    let (cluster, _, id) = closed(LogConfig::default()).await;
+    for node in 1..=3 {
+        cluster.at(node).store.flip(id, 4, true);
+        cluster.at(node).logs.scrub_now();
+        rest(90).await;
+        assert!(cluster.is_whole(node, id).await, "node {node}");
+    }
+    assert_eq!(cluster.repairs(), (3, 3));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_replica_that_is_unlike_the_others_is_copied_anew() {
     let (cluster, _, id) = closed(LogConfig::default()).await;
     for (nth, node) in (1..=3).enumerate() {
-        // Its checksum is right: only the others tell.
+        // Its checksum is right: only the others tell. All that look at it would count it.
         cluster.at(node).store.flip(id, 7, false);
-        cluster.scrub().await;
+        cluster.at(1).logs.scrub_now();
+        rest(90).await;
         assert!(cluster.is_whole(node, id).await, "node {node}");
         assert_eq!(cluster.repairs(), (nth as u64 + 1, nth as u64 + 1));
     }
