@@ -6,8 +6,7 @@ use interflow_meta::grpc::{Backoff, told};
 use interflow_meta::{Epoch, LogId, NodeId, Offset};
 use interflow_proto::log as proto;
 use proto::{
-    batch_response, bounds_response, describe_response, leader_epoch_response, read_response,
-    trim_response,
+    batch_response, bounds_response, describe_response, leader_epoch_response, trim_response,
 };
 use tokio::time::Instant;
 use tonic::{Response, Status};
@@ -15,7 +14,7 @@ use tonic::{Response, Status};
 use super::Grpc;
 use super::node::{Doubt, Doubts, is_final};
 use crate::rpc::wire;
-use crate::{Bounds, LogDescription, LogError, Read, ReadError, ReadOutcome};
+use crate::{Bounds, LogDescription, LogError};
 
 /// A node that could not be asked, and why.
 struct Unreachable {
@@ -31,12 +30,6 @@ impl Unreachable {
 }
 
 impl From<Unreachable> for LogError {
-    fn from(unreachable: Unreachable) -> Self {
-        Self::Unavailable(unreachable.why)
-    }
-}
-
-impl From<Unreachable> for ReadError {
     fn from(unreachable: Unreachable) -> Self {
         Self::Unavailable(unreachable.why)
     }
@@ -114,21 +107,6 @@ impl Calls {
             Some(Of::Bounds(bounds)) => wire::bounds(&bounds).ok_or_else(not_understood),
             Some(Of::Error(error)) => Err(refusal(error)),
             None => Err(not_understood()),
-        }
-    }
-
-    pub(super) async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {
-        use read_response::Result as Of;
-        let request = wire::read_message(&read);
-        let call = |mut grpc: Grpc| {
-            let request = request.clone();
-            async move { grpc.read(request).await }
-        };
-        let unknown = || ReadError::Unavailable(NOT_UNDERSTOOD.to_owned());
-        match self.call(read.log, call).await?.result {
-            Some(Of::Outcome(outcome)) => wire::outcome(outcome).ok_or_else(unknown),
-            Some(Of::Error(error)) => Err(wire::read_error(error).unwrap_or_else(unknown)),
-            None => Err(unknown()),
         }
     }
 
