@@ -143,6 +143,14 @@ pub struct ReadOutcome {
     pub bounds: Bounds,
 }
 
+impl ReadOutcome {
+    /// Bytes of its batches.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.batches.iter().map(|batch| batch.bytes.len()).sum()
+    }
+}
+
 /// A batch that is not yet durable, shown early (see [`Append::early`]).
 #[derive(Clone, Debug)]
 pub struct EarlyBatch {

@@ -1,11 +1,14 @@
 //! Any bytes as the messages of the log service: for fuzzing.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use interflow_meta::LogId;
 use interflow_proto::log as proto;
 use prost::Message;
 
-use super::wire;
+use super::wire::ReadTerms;
+use super::{client, wire};
 use crate::AppendKey;
 
 /// Reads any bytes as what a client sends and as what a server answers.
@@ -21,8 +24,19 @@ pub fn fuzz_log_messages(bytes: &[u8]) {
             assert!(again.is_some_and(|again| again.key == append.key));
         }
     }
-    if let Ok(read) = proto::ReadRequest::decode(bytes.clone()) {
-        let _ = wire::read(read, 1 << 20);
+    if let Ok(proto::ReadRequest { kind: Some(proto::read_request::Kind::Read(read)) }) =
+        proto::ReadRequest::decode(bytes.clone())
+    {
+        if let Some(read) = wire::read(read, 1 << 20) {
+            let terms = ReadTerms {
+                id: 1,
+                max_bytes: read.max_bytes,
+                credit_bytes: read.max_bytes,
+                timeout: Duration::ZERO,
+            };
+            let again = wire::read(wire::read_message(&read, terms), 1 << 20);
+            assert!(again.is_some_and(|again| again.filter == read.filter));
+        }
     }
     let _ = proto::ObserveRequest::decode(bytes.clone());
     if let Ok(proto::AppendAnswer { kind: Some(proto::append_answer::Kind::Results(results)) }) =
@@ -35,8 +49,8 @@ pub fn fuzz_log_messages(bytes: &[u8]) {
             let _ = event.kind.map(event_of);
         });
     }
-    if let Ok(outcome) = proto::ReadOutcome::decode(bytes.clone()) {
-        let _ = wire::outcome(outcome);
+    if let Ok(answers) = proto::ReadAnswers::decode(bytes.clone()) {
+        client::asked::fuzz_answers(answers);
     }
     if let Ok(description) = proto::Description::decode(bytes.clone()) {
         let _ = wire::description(description);
@@ -87,6 +101,21 @@ pub fn log_message_seeds() -> Vec<Vec<u8>> {
     };
     let outcome =
         proto::ReadOutcome { batches: vec![stored], next_offset: 3, bounds: Some(bounds) };
+    let outcome = proto::read_answer::Kind::Outcome(outcome);
+    let needs = proto::read_answer::Kind::NeedsBytes(100_000);
+    let answers = [outcome, needs].into_iter().zip(0..);
+    let answers = answers.map(|(kind, id)| proto::ReadAnswer { id, kind: Some(kind) }).collect();
+    let read = proto::Read {
+        id: 1,
+        log: 3,
+        offset: 4,
+        max_bytes: 100,
+        credit_bytes: 1_000,
+        timeout_ms: 5_000,
+        stable_only: true,
+        filter: Some(proto::KeyDigest { hashes: vec![1, 2] }),
+    };
+    let read = proto::ReadRequest { kind: Some(proto::read_request::Kind::Read(read)) };
     let appended = proto::Appended { base_offset: 1, log_start: 0, duplicate: true };
     let result = proto::Result { id: 4, kind: Some(proto::result::Kind::Appended(appended)) };
     let results = proto::append_answer::Kind::Results(proto::Results { results: vec![result] });
@@ -95,7 +124,8 @@ pub fn log_message_seeds() -> Vec<Vec<u8>> {
     let events = vec![proto::ObserveEvent { id: 1, kind: Some(advanced) }];
     vec![
         request.encode_to_vec(),
-        outcome.encode_to_vec(),
+        read.encode_to_vec(),
+        proto::ReadAnswers { answers }.encode_to_vec(),
         answer.encode_to_vec(),
         proto::ObserveEvents { events }.encode_to_vec(),
     ]

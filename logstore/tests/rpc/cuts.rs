@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use interflow_logstore::{Append, AppendError, LogClient, LogServerOptions, RemoteLogs, Withheld};
+use interflow_logstore::{
+    Append, AppendError, LogClient, LogServerOptions, Read, RemoteLogs, Withheld,
+};
 
-use super::bed::{Node, Recorder, Served, Told, batch, keyed, read_all, remote};
+use super::bed::{Node, Recorder, Served, Told, batch, keyed, name, read, read_all, remote};
 use super::proxy::{Holds, Proxy};
 
 const TO_SERVER: Holds = Holds { to_server: true, to_client: false };
@@ -161,6 +163,68 @@ async fn a_refused_connection_is_waited_for() {
     }
     assert!(bounds.await.unwrap().unwrap().committed >= 1);
     world.end().await;
+}
+
+#[tokio::test]
+async fn reads_of_a_lost_connection_are_asked_again() {
+    for holds in [TO_SERVER, TO_CLIENT] {
+        let mut world = World::new().await;
+        let logs = [world.node.log().await, world.node.log().await];
+        for log in logs {
+            world.client.append(keyed(log, 7, 0, "a")).await.unwrap();
+            world.client.read(read(log, 0)).await.unwrap();
+        }
+        world.proxy.hold(holds);
+        let reads: Vec<_> = logs
+            .iter()
+            .flat_map(|log| std::iter::repeat_n(*log, 20))
+            .map(|log| {
+                let client = world.client.clone();
+                tokio::spawn(async move { client.read(read(log, 0)).await })
+            })
+            .collect();
+        world.proxy.something_held().await;
+        world.cut().await;
+        for reading in reads {
+            assert_eq!(name(&reading.await.unwrap().unwrap().batches[0].bytes), "a");
+        }
+        world.end().await;
+    }
+}
+
+#[tokio::test]
+async fn wherever_connections_end_each_read_brings_what_it_is_of() {
+    for seed in 0..3 {
+        let world = World::new().await;
+        let mut logs = Vec::new();
+        for n in 0..4 {
+            let log = world.node.log().await;
+            for m in 0..10 {
+                world.node.logs.append(batch(log, 1, &format!("{n}-{m}"))).await.unwrap();
+            }
+            logs.push(log);
+        }
+        world.proxy.cut_at_random(Some(seed));
+        let tasks: Vec<_> = (0..)
+            .zip(logs)
+            .map(|(n, log)| {
+                let client = world.client.clone();
+                tokio::spawn(async move {
+                    for m in (0..10).cycle().take(100) {
+                        let read = Read { max_bytes: 1, ..read(log, m) };
+                        let outcome = client.read(read).await.unwrap();
+                        assert_eq!(name(&outcome.batches[0].bytes), format!("{n}-{m}"));
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert!(world.proxy.cuts() > 0);
+        world.proxy.cut_at_random(None);
+        world.end().await;
+    }
 }
 
 /// Connections end after a few thousand bytes, wherever that is: each append is made once, in the

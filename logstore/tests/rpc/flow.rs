@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use interflow_logstore::{
-    Append, AppendError, Identity, LogClient, LogId, LogServer, LogServerOptions, RemoteLogs,
-    RemoteLogsOptions,
+    Append, AppendError, LogClient, LogId, LogServerOptions, RemoteLogs, RemoteLogsOptions,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::bed::{NODE, batch, options};
+use super::bed::{batch, options};
 use super::fake::Holding;
 
 const HELD: LogId = LogId(1);
@@ -21,14 +20,7 @@ const WINDOW: usize = 16 << 10;
 
 /// A server over a log service that holds, and its end.
 async fn serve(holding: &Arc<Holding>) -> (u16, CancellationToken) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let closing = CancellationToken::new();
-    let identity = Identity { node: NODE, incarnation: 1 };
-    let options = LogServerOptions { window_bytes: WINDOW, ..LogServerOptions::default() };
-    let server = LogServer::new(holding.clone(), identity, options, closing.clone());
-    tokio::spawn(server.serve(listener));
-    (port, closing)
+    holding.serve(LogServerOptions { window_bytes: WINDOW, ..LogServerOptions::default() }).await
 }
 
 fn append(log: LogId) -> Append {

@@ -18,5 +18,7 @@ mod flow;
 #[path = "../../../meta/tests/remote_faults/proxy.rs"]
 #[allow(dead_code, reason = "not all of it is used here")]
 mod proxy;
+mod raw;
+mod reads;
 mod routing;
 mod suite;

@@ -6,17 +6,14 @@ use futures_util::{FutureExt, StreamExt, stream};
 use interflow_meta::grpc::{Backoff, told};
 use interflow_meta::{LogId, NodeId, Offset};
 use interflow_proto::log as proto;
-use proto::{
-    batch_response, bounds_response, info_result, leader_epoch_response, read_response,
-    trim_response,
-};
+use proto::{batch_response, bounds_response, info_result, leader_epoch_response, trim_response};
 use tokio::time::Instant;
 use tonic::{Response, Status};
 
 use super::Grpc;
 use super::node::{Doubt, Doubts, is_final};
 use crate::rpc::{MAX_LOGS, wire};
-use crate::{LogDescription, LogError, LogReplicas, Read, ReadError, ReadOutcome};
+use crate::{LogDescription, LogError, LogReplicas};
 
 /// Calls about many logs at a time.
 const DESCRIBING_AT_ONCE: usize = 4;
@@ -35,12 +32,6 @@ impl Unreachable {
 }
 
 impl From<Unreachable> for LogError {
-    fn from(unreachable: Unreachable) -> Self {
-        Self::Unavailable(unreachable.why)
-    }
-}
-
-impl From<Unreachable> for ReadError {
     fn from(unreachable: Unreachable) -> Self {
         Self::Unavailable(unreachable.why)
     }
@@ -129,21 +120,6 @@ impl Calls {
             }),
             Some(Of::Error(error)) => Err(refusal(error)),
             None => Err(not_understood()),
-        }
-    }
-
-    pub(super) async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {
-        use read_response::Result as Of;
-        let request = wire::read_message(&read);
-        let call = |mut grpc: Grpc| {
-            let request = request.clone();
-            async move { grpc.read(request).await }
-        };
-        let unknown = || ReadError::Unavailable(NOT_UNDERSTOOD.to_owned());
-        match self.call(read.log, call).await?.result {
-            Some(Of::Outcome(outcome)) => wire::outcome(outcome).ok_or_else(unknown),
-            Some(Of::Error(error)) => Err(wire::read_error(error).unwrap_or_else(unknown)),
-            None => Err(unknown()),
         }
     }
 

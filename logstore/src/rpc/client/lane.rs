@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::Stream;
 use interflow_meta::grpc::{Backoff, told};
 use interflow_meta::{LogId, NodeId};
 use interflow_proto::log as proto;
@@ -19,6 +18,7 @@ use tonic::Status;
 use super::Grpc;
 use super::node::{Doubt, Doubts, Unanswered, is_final};
 use super::queues::{Answered, QueueLimits, Queues};
+use super::stream::{Next, Outgoing, connect, requests};
 use crate::rpc::wire;
 use crate::{Append, AppendError, AppendTicket};
 
@@ -204,15 +204,9 @@ impl Lane {
         backoff: &Backoff,
         was_welcome: &mut bool,
     ) -> Result<(), Status> {
-        let requests = requests(Arc::clone(self), hello);
-        let connecting = async {
-            let mut answers = grpc.append(requests).await?.into_inner();
-            let first = answers.message().await?;
-            Ok::<_, Status>((answers, first))
-        };
-        let connected = tokio::time::timeout(self.connect_timeout, connecting).await;
-        let (mut answers, mut next) =
-            connected.map_err(|_| Status::unavailable("the node doesn't answer"))??;
+        let first = proto::AppendRequest { kind: Some(Kind::Hello(hello)) };
+        let requests = requests(Arc::clone(self), hello.stream, first);
+        let (mut answers, mut next) = connect(self.connect_timeout, grpc.append(requests)).await?;
         while let Some(answer) = next {
             let understood = match answer.kind {
                 Some(Answer::Welcome(welcome)) => {
@@ -285,30 +279,18 @@ fn closed() -> AppendError {
     AppendError::Stopped("the client of the log's node is closed".into())
 }
 
-/// What is to be sent on the stream of `hello`, as it comes up.
-fn requests(
-    lane: Arc<Lane>,
-    hello: proto::Hello,
-) -> impl Stream<Item = proto::AppendRequest> + Send + 'static {
-    let first = Some(proto::AppendRequest { kind: Some(Kind::Hello(hello)) });
-    futures_util::stream::unfold((lane, first), move |(lane, first)| async move {
-        if let Some(first) = first {
-            return Some((first, (lane, None)));
+impl Outgoing for Lane {
+    type Request = proto::AppendRequest;
+
+    fn changed(&self) -> &Notify {
+        &self.changed
+    }
+
+    fn next(&self, stream: u64) -> Next<proto::AppendRequest> {
+        let mut state = self.state.lock();
+        if state.closed || state.stream != stream {
+            return Next::Over;
         }
-        loop {
-            let changed = lane.changed.notified();
-            {
-                let mut state = lane.state.lock();
-                if state.closed || state.stream != hello.stream {
-                    return None;
-                }
-                if let Some(request) = state.queues.next(Instant::now()) {
-                    drop(state);
-                    drop(changed);
-                    return Some((request, (lane, None)));
-                }
-            }
-            changed.await;
-        }
-    })
+        state.queues.next(Instant::now()).map_or(Next::Wait, Next::Request)
+    }
 }

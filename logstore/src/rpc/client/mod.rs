@@ -1,11 +1,14 @@
 //! The client: the logs of one node, somewhere else.
 
+pub(super) mod asked;
 mod calls;
 mod lane;
 mod node;
 mod observed;
 pub(crate) mod queues;
+mod reading;
 mod recoveries;
+mod stream;
 mod watching;
 
 use std::collections::VecDeque;
@@ -26,6 +29,7 @@ use self::calls::Calls;
 use self::lane::Lane;
 pub use self::node::{Doubt, Doubts, NodeClient, Unanswered};
 use self::queues::QueueLimits;
+use self::reading::{ReadLimits, Reading};
 use self::recoveries::Recoveries;
 use self::watching::Watching;
 use super::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, PROTOCOL};
@@ -58,6 +62,8 @@ pub struct RemoteLogsOptions {
     pub max_queued_bytes: usize,
     /// … and of one log.
     pub max_log_queued_bytes: usize,
+    /// Bytes of reads that are asked for, or were answered and aren't taken by their callers.
+    pub read_window_bytes: usize,
     /// A stream that the node doesn't welcome for so long is one that can't be made.
     pub connect_timeout: Duration,
     /// An append that isn't answered for so long makes a doubt, and again after as long.
@@ -80,6 +86,7 @@ impl RemoteLogsOptions {
             patience: Duration::from_secs(5),
             max_queued_bytes: 128 << 20,
             max_log_queued_bytes: 32 << 20,
+            read_window_bytes: 64 << 20,
             connect_timeout: Duration::from_secs(1),
             silence: Duration::from_secs(3),
             doubts: Doubts::default(),
@@ -97,6 +104,7 @@ pub struct RemoteLogsError(String);
 pub struct RemoteLogs {
     lane: Arc<Lane>,
     watching: Arc<Watching>,
+    reading: Arc<Reading>,
     calls: Arc<Calls>,
     recoveries: Recoveries,
     node: NodeId,
@@ -143,11 +151,20 @@ impl RemoteLogs {
         tasks.spawn(Arc::clone(&lane).look_for_late(closing.clone()));
         let watching = Arc::new(Watching::new(options.connect_timeout, id, doubts.clone()));
         tasks.spawn(Arc::clone(&watching).run(others.clone(), hello, closing.clone()));
+        let limits = ReadLimits {
+            timeout: options.call_timeout,
+            patience: options.patience,
+            connect_timeout: options.connect_timeout,
+            window_bytes: options.read_window_bytes,
+        };
+        let reading = Arc::new(Reading::new(limits, id, doubts.clone()));
+        tasks.spawn(Arc::clone(&reading).run(others.clone(), hello, closing.clone()));
         let calls = Calls::new(others, options.call_timeout, options.patience, (id, doubts));
         let calls = Arc::new(calls);
         Ok(Self {
             lane,
             watching,
+            reading,
             recoveries: Recoveries::new(Arc::clone(&calls)),
             calls,
             node: id,
@@ -209,7 +226,7 @@ impl LogClient for RemoteLogs {
     }
 
     async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {
-        self.calls.read(read).await
+        self.reading.read(read).await
     }
 
     async fn observe(

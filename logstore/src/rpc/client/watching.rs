@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::Stream;
 use interflow_meta::grpc::{Backoff, told};
 use interflow_meta::{LogId, NodeId};
 use interflow_proto::log as proto;
@@ -17,6 +16,7 @@ use tonic::Status;
 use super::Grpc;
 use super::node::{Doubt, Doubts, is_final};
 use super::observed::{State, Unsent, Watched};
+use super::stream::{Next, Outgoing, connect, requests};
 use crate::rpc::wire;
 use crate::{LogError, LogObserver, Observation, Withheld};
 
@@ -173,15 +173,10 @@ impl Watching {
         backoff: &Backoff,
         was_welcome: &mut bool,
     ) -> Result<(), Status> {
-        let requests = requests(Arc::clone(self), hello);
-        let connecting = async {
-            let mut messages = grpc.observe(requests).await?.into_inner();
-            let first = messages.message().await?;
-            Ok::<_, Status>((messages, first))
-        };
-        let connected = tokio::time::timeout(self.connect_timeout, connecting).await;
+        let first = proto::ObserveRequest { kind: Some(Kind::Hello(hello)) };
+        let requests = requests(Arc::clone(self), hello.stream, first);
         let (mut messages, mut next) =
-            connected.map_err(|_| Status::unavailable("the node doesn't answer"))??;
+            connect(self.connect_timeout, grpc.observe(requests)).await?;
         while let Some(message) = next {
             *was_welcome = true;
             backoff.worked();
@@ -267,30 +262,18 @@ impl Watching {
     }
 }
 
-/// What is to be sent on the stream of `hello`, as it comes up.
-fn requests(
-    watching: Arc<Watching>,
-    hello: proto::Hello,
-) -> impl Stream<Item = proto::ObserveRequest> + Send + 'static {
-    let first = Some(proto::ObserveRequest { kind: Some(Kind::Hello(hello)) });
-    futures_util::stream::unfold((watching, first), move |(watching, first)| async move {
-        if let Some(first) = first {
-            return Some((first, (watching, None)));
+impl Outgoing for Watching {
+    type Request = proto::ObserveRequest;
+
+    fn changed(&self) -> &Notify {
+        &self.changed
+    }
+
+    fn next(&self, stream: u64) -> Next<proto::ObserveRequest> {
+        let mut state = self.state.lock();
+        if state.closed || !state.is_live || state.stream != stream {
+            return Next::Over;
         }
-        loop {
-            let changed = watching.changed.notified();
-            {
-                let mut state = watching.state.lock();
-                if state.closed || !state.is_live || state.stream != hello.stream {
-                    return None;
-                }
-                if let Some(request) = state.next() {
-                    drop(state);
-                    drop(changed);
-                    return Some((request, (watching, None)));
-                }
-            }
-            changed.await;
-        }
-    })
+        state.next().map_or(Next::Wait, Next::Request)
+    }
 }

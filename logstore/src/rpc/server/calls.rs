@@ -9,10 +9,11 @@ use futures_util::{Stream, StreamExt};
 use interflow_meta::{Epoch, LogId};
 use interflow_proto::log as proto;
 use proto::log_server::Log;
-use proto::{batch_response, bounds_response, leader_epoch_response, read_response, trim_response};
+use proto::{batch_response, bounds_response, leader_epoch_response, trim_response};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::observations::Events;
+use super::reads::ReadAnswers;
 use super::{LogServer, misuse};
 use crate::LogError;
 use crate::rpc::{MAX_LOGS, MAX_MESSAGE_BYTES, wire};
@@ -43,6 +44,7 @@ impl Log for LogServer {
     type AppendStream =
         Pin<Box<dyn Stream<Item = Result<proto::AppendAnswer, Status>> + Send + 'static>>;
     type ObserveStream = Events;
+    type ReadStream = ReadAnswers;
     type RecoverStream = BoxStream<'static, Result<proto::RecoverResponse, Status>>;
 
     async fn append(
@@ -64,23 +66,16 @@ impl Log for LogServer {
         self.observations(&hello, requests).map(Response::new)
     }
 
-    async fn read(&self, request: Request<proto::ReadRequest>) -> Answer<proto::ReadResponse> {
-        use read_response::Result as Of;
-        let read = wire::read(request.into_inner(), self.read_bytes())
-            .ok_or_else(|| misuse("a filter is sorted, without repeats"))?;
-        let result = match self.logs.read(read).await {
-            Ok(outcome) => Of::Outcome(wire::outcome_message(outcome)),
-            Err(error) => Of::Error(wire::read_error_message(&error)),
+    async fn read(
+        &self,
+        request: Request<Streaming<proto::ReadRequest>>,
+    ) -> Answer<Self::ReadStream> {
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.and_then(|first| first.kind);
+        let Some(proto::read_request::Kind::Hello(hello)) = first else {
+            return Err(misuse("a stream begins with a Hello"));
         };
-        let response = proto::ReadResponse { result: Some(result) };
-        let bytes = prost::Message::encoded_len(&response);
-        if bytes > MAX_MESSAGE_BYTES {
-            let error =
-                crate::ReadError::Io(format!("a batch is too large to send: {bytes} bytes"));
-            let result = Some(Of::Error(wire::read_error_message(&error)));
-            return Ok(Response::new(proto::ReadResponse { result }));
-        }
-        Ok(Response::new(response))
+        self.reads(&hello, requests).await.map(Response::new)
     }
 
     async fn bounds(&self, request: Request<proto::LogRequest>) -> Answer<proto::BoundsResponse> {

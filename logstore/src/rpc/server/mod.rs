@@ -3,8 +3,10 @@
 mod answers;
 mod appends;
 mod calls;
+mod finished;
 mod observations;
 mod outlet;
+mod reads;
 mod streams;
 
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use tonic::service::interceptor::InterceptedService;
 
 use self::streams::Streams;
 use super::peer::PeerServer;
-use super::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, PROTOCOL};
+use super::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, MAX_READ_BYTES, PROTOCOL};
 use crate::log::Identity;
 use crate::{LogClient, LogStore};
 
@@ -41,6 +43,10 @@ pub struct LogServerOptions {
     pub log_early_bytes: usize,
     /// Bytes of batches in the answer to one read, unless its first batch is larger.
     pub read_bytes: usize,
+    /// Bytes of credit of reads that may be unanswered on one stream.
+    pub read_window_bytes: usize,
+    /// Reads that may be unanswered on one stream.
+    pub max_reads: u32,
     /// Observations of one stream.
     pub max_observations: usize,
 }
@@ -52,7 +58,9 @@ impl Default for LogServerOptions {
             window_bytes: 64 << 20,
             early_bytes: 8 << 20,
             log_early_bytes: 1 << 20,
-            read_bytes: 8 << 20,
+            read_bytes: MAX_READ_BYTES,
+            read_window_bytes: 64 << 20,
+            max_reads: 1_024,
             max_observations: 100_000,
         }
     }
@@ -66,6 +74,7 @@ pub struct LogServer {
     /// The node's replicas, for the other nodes that store logs.
     replicas: Option<LogStore>,
     streams: Arc<Streams>,
+    read_streams: Arc<Streams>,
     closing: CancellationToken,
     tasks: TaskTracker,
 }
@@ -78,8 +87,16 @@ impl LogServer {
         options: LogServerOptions,
         closing: CancellationToken,
     ) -> Self {
-        let (streams, tasks) = (Arc::default(), TaskTracker::new());
-        Self { logs, identity, options, replicas: None, streams, closing, tasks }
+        Self {
+            logs,
+            identity,
+            options,
+            replicas: None,
+            streams: Arc::default(),
+            read_streams: Arc::default(),
+            closing,
+            tasks: TaskTracker::new(),
+        }
     }
 
     /// Answers on `listener` until it is closed; streams then end with the answers that are due.
@@ -112,6 +129,7 @@ impl LogServer {
             node: self.identity.node.0,
             incarnation: self.identity.incarnation,
             window_bytes: u64::try_from(self.options.window_bytes).unwrap_or(u64::MAX),
+            max_reads: 0,
         }
     }
 

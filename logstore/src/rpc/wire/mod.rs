@@ -6,6 +6,7 @@ mod errors;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) use errors::{
     append_error, append_error_message, log_error, log_error_message, read_error,
@@ -155,17 +156,31 @@ pub(super) fn early(message: proto::EarlyBatch) -> Option<EarlyBatch> {
     Some(EarlyBatch { key: key(&message.key?)?, bytes: message.batch })
 }
 
-pub(super) fn read_message(read: &Read) -> proto::ReadRequest {
-    proto::ReadRequest {
+/// What a read is allowed on its stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReadTerms {
+    pub(super) id: u64,
+    /// No more than the read's own.
+    pub(super) max_bytes: usize,
+    pub(super) credit_bytes: usize,
+    pub(super) timeout: Duration,
+}
+
+pub(super) fn read_message(read: &Read, terms: ReadTerms) -> proto::Read {
+    let number = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+    proto::Read {
+        id: terms.id,
         log: read.log.0,
         offset: read.offset,
-        max_bytes: u64::try_from(read.max_bytes).unwrap_or(u64::MAX),
+        max_bytes: number(terms.max_bytes.min(read.max_bytes)),
+        credit_bytes: number(terms.credit_bytes),
+        timeout_ms: u64::try_from(terms.timeout.as_millis()).unwrap_or(u64::MAX),
         stable_only: read.stable_only,
         filter: read.filter.as_ref().map(hashes_message),
     }
 }
 
-pub(super) fn read(message: proto::ReadRequest, max_bytes: usize) -> Option<Read> {
+pub(super) fn read(message: proto::Read, max_bytes: usize) -> Option<Read> {
     Some(Read {
         log: LogId(message.log),
         offset: message.offset,
