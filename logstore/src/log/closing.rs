@@ -102,7 +102,10 @@ pub(super) async fn transact(
         Ok(RollOutcome::NoSuchLog) => Outcome::Gone,
         Ok(RollOutcome::NodeIsOut) => Outcome::Misplaced,
         Err(error) => {
-            tracing::warn!(%log, %error, "could not close a segment; it is tried again");
+            // One that stops says so of none of its logs.
+            if !inner.stop.is_cancelled() {
+                tracing::warn!(%log, %error, "could not close a segment; it is tried again");
+            }
             Outcome::Unknown
         }
     }

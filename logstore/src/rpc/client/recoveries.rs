@@ -89,8 +89,11 @@ impl Calls {
     }
 }
 
-/// Nobody waits any more.
+/// Those that have no answer don't wait any more. Where all have one the call ends by itself.
 async fn left(askers: &mut [Option<Asker>]) {
+    if askers.iter().all(Option::is_none) {
+        std::future::pending::<()>().await;
+    }
     for asker in askers.iter_mut().flatten() {
         asker.closed().await;
     }
