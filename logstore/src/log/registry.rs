@@ -1,5 +1,7 @@
 //! What the log service asks of meta: a log's chain, and the transactions that change it.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use interflow_meta::logs::{
@@ -181,14 +183,24 @@ impl Registry for Meta {
     }
 
     async fn roll_many(&self, rolls: &[Roll]) -> Vec<Result<RollOutcome, RegistryError>> {
-        let outcomes = self
+        let outcomes: Result<Vec<_>, _> = self
             .transact(|tx| async move {
-                let mut outcomes = Vec::with_capacity(rolls.len());
-                // One after the other: two of one log see each other.
-                for roll in rolls {
-                    outcomes.push(roll_one(&tx, roll).await?);
+                // Logs side by side; two rolls of one see each other.
+                let mut logs: BTreeMap<LogId, Vec<(usize, &Roll)>> = BTreeMap::new();
+                for (n, roll) in rolls.iter().enumerate() {
+                    logs.entry(roll.log).or_default().push((n, roll));
                 }
-                Ok::<_, MetaError>(outcomes)
+                let tx = &tx;
+                let each = logs.into_values().map(|rolls| async move {
+                    let mut outcomes = Vec::with_capacity(rolls.len());
+                    for (n, roll) in rolls {
+                        outcomes.push((n, roll_one(tx, roll).await?));
+                    }
+                    Ok::<_, MetaError>(outcomes)
+                });
+                let mut outcomes = try_join_all(each).await?.concat();
+                outcomes.sort_unstable_by_key(|(n, _)| *n);
+                Ok::<_, MetaError>(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
             })
             .await;
         match outcomes {

@@ -26,17 +26,16 @@ pub fn fuzz_log_messages(bytes: &[u8]) {
     }
     if let Ok(proto::ReadRequest { kind: Some(proto::read_request::Kind::Read(read)) }) =
         proto::ReadRequest::decode(bytes.clone())
+        && let Some(read) = wire::read(read, 1 << 20)
     {
-        if let Some(read) = wire::read(read, 1 << 20) {
-            let terms = ReadTerms {
-                id: 1,
-                max_bytes: read.max_bytes,
-                credit_bytes: read.max_bytes,
-                timeout: Duration::ZERO,
-            };
-            let again = wire::read(wire::read_message(&read, terms), 1 << 20);
-            assert!(again.is_some_and(|again| again.filter == read.filter));
-        }
+        let terms = ReadTerms {
+            id: 1,
+            max_bytes: read.max_bytes,
+            credit_bytes: read.max_bytes,
+            timeout: Duration::ZERO,
+        };
+        let again = wire::read(wire::read_message(&read, terms), 1 << 20);
+        assert!(again.is_some_and(|again| again.filter == read.filter));
     }
     let _ = proto::ObserveRequest::decode(bytes.clone());
     if let Ok(proto::AppendAnswer { kind: Some(proto::append_answer::Kind::Results(results)) }) =
