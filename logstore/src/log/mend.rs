@@ -32,6 +32,10 @@ use crate::store::{FoundSegment, SegmentId};
 /// A node whose disk is full looks so often whether there is room again.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 
+/// A copy stays for so long, at least, though meta doesn't name this node for it: who had it made
+/// says so there when all copies are made.
+const COPY_STAYS: Duration = Duration::from_secs(600);
+
 /// A segment that is on too few nodes, and can't be copied, is tried again after so long, at first.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -41,8 +45,8 @@ pub(super) struct Mending {
     logs: Mutex<BTreeSet<LogId>>,
     /// Segments of which the other replicas have something else.
     suspects: Mutex<BTreeSet<SegmentId>>,
-    /// Segments that were copied to this node since their log was read: meta may name it for them now.
-    copied: Mutex<BTreeSet<SegmentId>>,
+    /// Segments that were copied to this node, and when: meta may not name it for them yet.
+    copied: Mutex<BTreeMap<SegmentId, Instant>>,
     tally: Mutex<Tally>,
     filled: Notify,
     /// A closed segment is on fewer nodes than its quorum, and appends wait for that.
@@ -124,20 +128,16 @@ impl Mending {
 
     /// A segment is about to be copied to this node.
     pub(super) fn begins_copy(&self, id: SegmentId) {
-        self.copied.lock().insert(id);
+        self.copied.lock().insert(id, Instant::now());
         self.look_later(id.log);
     }
 
-    /// The logs are about to be read.
-    fn forget_copies(&self, logs: &[LogId]) {
-        self.copied.lock().retain(|id| !logs.contains(&id.log));
-    }
-
-    /// Takes a segment off the disk that this node needn't have, as far as the log was read; not if it
-    /// was copied to it since. Says whether it is gone.
+    /// Takes a segment off the disk that this node needn't have, as far as is known; not if it was
+    /// copied to it lately. Says whether it is gone.
     fn drop_unless_copied(&self, inner: &Inner, id: SegmentId) -> bool {
-        let copied = self.copied.lock();
-        if copied.contains(&id) {
+        let mut copied = self.copied.lock();
+        copied.retain(|_, begun| begun.elapsed() < COPY_STAYS);
+        if copied.contains_key(&id) {
             return false;
         }
         inner.store.drop_segment(id);
@@ -301,6 +301,7 @@ pub(super) fn is_wounded(inner: &Inner, closed: &Closed) -> bool {
 /// quorum has it, or it is over.
 pub(super) async fn heal(inner: &Arc<Inner>, log: LogId, closed: &Closed) -> bool {
     let id = segment(log, closed.epoch);
+    let begun = Instant::now();
     let mut holders: Vec<NodeId> = Vec::new();
     let live = closed.replicas.iter().filter(|node| !inner.peers.is_gone(**node));
     let live: Vec<_> = live.copied().collect();
@@ -327,7 +328,8 @@ pub(super) async fn heal(inner: &Arc<Inner>, log: LogId, closed: &Closed) -> boo
         }
     }
     let unchanged = !closed.is_short && holders == closed.replicas.as_slice();
-    if holders.len() < closed.acks {
+    // The first to have it may have dropped it, if the others took too long. The next time it is quick.
+    if holders.len() < closed.acks || begun.elapsed() > COPY_STAYS / 2 {
         return false;
     }
     if unchanged {
@@ -370,7 +372,6 @@ async fn mend_these(inner: &Arc<Inner>, logs: BTreeSet<LogId>) {
     }
     let logs: Vec<_> = logs.into_iter().filter(|log| *log != super::seals::SEALS).collect();
     for page in logs.chunks(HEADS) {
-        inner.mending.forget_copies(page);
         for (log, record) in page.iter().zip(inner.upkeep.load_many(page).await) {
             if inner.stop.is_cancelled() {
                 return;

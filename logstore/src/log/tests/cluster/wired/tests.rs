@@ -73,7 +73,7 @@ fn lossy_and_slow_links_lose_nothing() {
 #[test]
 fn crashes_lose_nothing() {
     let totals = run(&[Kind::Crash, Kind::Blackout], 3);
-    assert!(totals["recoveries"] > 0 && totals["acks of duplicates"] > 0, "{totals:?}");
+    assert!(totals["recoveries"] > 0, "{totals:?}");
 }
 
 #[test]
