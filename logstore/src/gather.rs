@@ -29,6 +29,28 @@ struct Waiting<Q, A> {
 /// A question and who waits for its answer. Dropped, it has none.
 pub(crate) type Asked<Q, A> = (Q, oneshot::Sender<A>);
 
+/// A task that makes calls. Ended before it is through, nobody asks what waits.
+struct Calling<Q, A>(Option<Arc<Gather<Q, A>>>);
+
+impl<Q, A> Calling<Q, A> {
+    fn is_through(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<Q, A> Drop for Calling<Q, A> {
+    fn drop(&mut self) {
+        let Some(gather) = self.0.take() else { return };
+        let left = {
+            let mut state = gather.state.lock();
+            state.calls -= 1;
+            state.unanswered -= state.questions.len();
+            std::mem::take(&mut state.questions)
+        };
+        drop(left);
+    }
+}
+
 impl<Q, A> std::fmt::Debug for Gather<Q, A> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { max, max_calls, .. } = self;
@@ -56,6 +78,7 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
         let (answered, is_first) = self.enter(question);
         if is_first {
             let this = Arc::clone(self);
+            let calling = Calling(Some(Arc::clone(self)));
             let calls = async move {
                 while let Some(asked) = this.take() {
                     let (questions, askers): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
@@ -66,6 +89,7 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
                         let _ = asker.send(answer);
                     }
                 }
+                calling.is_through();
             };
             spawn(calls.boxed());
         }
@@ -85,12 +109,14 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
         let (answered, is_first) = self.enter(question);
         if is_first {
             let this = Arc::clone(self);
+            let calling = Calling(Some(Arc::clone(self)));
             let calls = async move {
                 while let Some(asked) = this.take() {
                     let count = asked.len();
                     call(asked).await;
                     this.state.lock().unanswered -= count;
                 }
+                calling.is_through();
             };
             spawn(calls.boxed());
         }
@@ -219,5 +245,30 @@ mod tests {
         stuck.abort();
         assert_eq!(stays.await.unwrap(), Some(2));
         assert_eq!(*asked.lock(), [13, 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_call_that_is_ended_has_no_answer() {
+        let gather: Arc<Gather<u32, u32>> = Gather::new(1, 1);
+        let calling = Arc::new(Mutex::new(None));
+        let ask = |question| {
+            let (gather, calling) = (Arc::clone(&gather), Arc::clone(&calling));
+            let spawn = move |calls| *calling.lock() = Some(tokio::spawn(calls).abort_handle());
+            tokio::spawn(async move {
+                gather.ask(spawn, question, |_| std::future::pending::<Vec<u32>>()).await
+            })
+        };
+        let first = ask(1);
+        while calling.lock().is_none() {
+            tokio::task::yield_now().await;
+        }
+        let second = ask(2);
+        while gather.unanswered() < 2 {
+            tokio::task::yield_now().await;
+        }
+        calling.lock().take().expect("it is on its way").abort();
+        assert_eq!((first.await.unwrap(), second.await.unwrap()), (None, None));
+        // Never begun, as in a store that has stopped.
+        assert_eq!(gather.ask(drop, 3, |_| std::future::pending::<Vec<u32>>()).await, None);
     }
 }

@@ -4,6 +4,7 @@ Under load as in `test_replication`, and checked as there. The disks are mounts:
 """
 
 import contextlib
+import errno
 import os
 import pathlib
 import subprocess
@@ -41,10 +42,16 @@ class Memory:
     def fill(self):
         """Nothing is free."""
         with open(self.ballast, "wb") as ballast:
-            space = os.statvfs(self.folder)
-            os.posix_fallocate(ballast.fileno(), 0, space.f_bavail * space.f_frsize)
-        space = os.statvfs(self.folder)
-        assert space.f_bavail == 0
+            taken = 0
+            while (space := os.statvfs(self.folder)).f_bavail:
+                free = space.f_bavail * space.f_frsize
+                try:
+                    os.posix_fallocate(ballast.fileno(), taken, free)
+                    taken += free
+                except OSError as error:
+                    # The store has taken some of it meanwhile.
+                    if error.errno != errno.ENOSPC:
+                        raise
 
     def empty(self):
         self.ballast.unlink()

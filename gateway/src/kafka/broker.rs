@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use interflow_logstore::LogClient;
+use interflow_logstore::{LogClient, LogError, LogReplicas};
 use interflow_meta::Meta;
 use uuid::Uuid;
 
+use super::admin::told::Told;
 use super::brokers::Brokers;
 use super::budget::Budget;
 use super::config::KafkaConfig;
@@ -46,4 +47,6 @@ pub(super) struct Broker {
     pub(super) metrics: Arc<Metrics>,
     pub(super) budget: Budget,
     pub(super) brokers: Arc<Brokers>,
+    /// What log stores say of topics with many partitions.
+    pub(super) told: Told<Vec<Result<LogReplicas, LogError>>>,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use interflow_meta::MetaError;
 use tokio_util::sync::CancellationToken;
 
+use super::admin::told::Told;
 use super::broker::{Broker, Deps};
 use super::brokers::Brokers;
 use super::budget::Budget;
@@ -67,6 +68,7 @@ impl Server {
             groups,
             metrics,
             brokers,
+            told: Told::default(),
         });
         Ok(Arc::new(Self { broker, routes: Arc::new(table()), shutdown }))
     }

@@ -366,10 +366,6 @@ pub(super) async fn mend_logs(inner: &Arc<Inner>) {
 }
 
 async fn mend_these(inner: &Arc<Inner>, logs: BTreeSet<LogId>) {
-    let mut found: BTreeMap<LogId, Vec<FoundSegment>> = BTreeMap::new();
-    for segment in inner.store.segments().into_iter().filter(|found| logs.contains(&found.id.log)) {
-        found.entry(segment.id.log).or_default().push(segment);
-    }
     let logs: Vec<_> = logs.into_iter().filter(|log| *log != super::seals::SEALS).collect();
     for page in logs.chunks(HEADS) {
         for (log, record) in page.iter().zip(inner.upkeep.load_many(page).await) {
@@ -378,8 +374,7 @@ async fn mend_these(inner: &Arc<Inner>, logs: BTreeSet<LogId>) {
             }
             let is_done = match record {
                 Ok(Some(record)) => {
-                    let here = found.get(log).map_or(&[][..], Vec::as_slice);
-                    mend(inner, *log, &record, here).await
+                    mend(inner, *log, &record, &inner.store.segments_of(*log)).await
                 }
                 // Deleted: retention drops what is here.
                 Ok(None) => true,

@@ -208,8 +208,8 @@ async fn write(
 
 /// Earlier segments of the seals are not needed any more.
 fn drop_others(inner: &Inner, id: SegmentId) {
-    for found in inner.store.segments() {
-        if found.id.log == SEALS && found.id != id {
+    for found in inner.store.segments_of(SEALS) {
+        if found.id != id {
             inner.store.drop_segment(found.id);
         }
     }

@@ -245,8 +245,9 @@ impl LogStore {
     /// Starts the tasks that keep segments on enough nodes.
     pub(super) fn start_mending(&self) {
         let inner = &self.inner;
-        inner.tasks.spawn_on(mend::run(Arc::clone(inner)), &inner.runtime);
-        inner.tasks.spawn_on(walking::run(Arc::clone(inner)), &inner.runtime);
+        // Copies wait for others, which may be about to stop as well.
+        inner.spawn(mend::run(Arc::clone(inner)));
+        inner.spawn(walking::run(Arc::clone(inner)));
     }
 
     /// Starts the task that looks at what closed segments hold.

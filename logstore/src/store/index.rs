@@ -5,16 +5,16 @@
 //!              footer: block      footer: block     in memory: entries
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::Offset;
 use crate::journal::entries::{IndexEntry, RunIndex};
 use crate::journal::footer::{BlockRef, RunStats, RunSummary};
 use crate::journal::{ExtentId, ExtentKey, ExtentKind};
+use crate::{Epoch, LogId, Offset};
 
 use super::lives::Lives;
 use super::{FoundSegment, Position, SegmentId};
@@ -22,6 +22,8 @@ use super::{FoundSegment, Position, SegmentId};
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     segments: HashMap<SegmentId, Segment, foldhash::fast::RandomState>,
+    /// Their names in order, for what asks about one log.
+    names: BTreeSet<SegmentId>,
     pub(crate) extents: BTreeMap<ExtentId, Extent>,
     pub(crate) lives: Lives,
 }
@@ -183,6 +185,7 @@ impl Index {
             let place = RunPlace::Memory(Arc::default());
             let stats = RunStats::default();
             segment.runs.push(Run { extent, stats, place, scan_bytes: 0 });
+            self.names.insert(id);
             if let Some(extent) = self.extents.get_mut(&extent) {
                 extent.segments.push(id);
             }
@@ -206,6 +209,7 @@ impl Index {
     /// larger one stays.
     pub(crate) fn load(&mut self, extent: ExtentId, summary: RunSummary, place: RunPlace) {
         let RunSummary { id, stats, snapshot, damaged, scan_bytes, .. } = summary;
+        self.names.insert(id);
         let segment = self.segments.entry(id).or_default();
         for range in damaged {
             segment.damage(range);
@@ -261,6 +265,13 @@ impl Index {
         all
     }
 
+    /// Those of one log, by their epoch.
+    pub(crate) fn describe_log(&self, log: LogId) -> Vec<FoundSegment> {
+        let first = SegmentId { log, epoch: Epoch(0) };
+        let last = SegmentId { log, epoch: Epoch(u32::MAX) };
+        self.names.range(first..=last).filter_map(|id| self.describe(*id)).collect()
+    }
+
     /// The segment takes no more entries: its memory need not grow any more.
     pub(crate) fn close_segment(&mut self, id: SegmentId) {
         if let Some(segment) = self.segments.get_mut(&id) {
@@ -271,6 +282,7 @@ impl Index {
     /// Forgets a segment; returns whether an extent has nothing alive any more.
     pub(crate) fn drop_segment(&mut self, id: SegmentId) -> bool {
         let Some(segment) = self.segments.remove(&id) else { return false };
+        self.names.remove(&id);
         let mut frees = false;
         for run in &segment.runs {
             if let Some(extent) = self.extents.get_mut(&run.extent) {

@@ -197,6 +197,10 @@ impl EntryStore for JournalStore {
         self.shared.state.lock().index.describe_all()
     }
 
+    fn segments_of(&self, log: LogId) -> Vec<FoundSegment> {
+        self.shared.state.lock().index.describe_log(log)
+    }
+
     fn may_lack_segments(&self) -> bool {
         self.shared.may_lack_segments
     }

@@ -225,6 +225,9 @@ pub trait EntryStore: Send + Sync + 'static {
     /// All segments that are here.
     fn segments(&self) -> Vec<FoundSegment>;
 
+    /// Those of one log, by their epoch.
+    fn segments_of(&self, log: LogId) -> Vec<FoundSegment>;
+
     /// Whether the start found that the disk doesn't give back entries of which it isn't known
     /// whose they were: a segment that isn't here may have had some that were reported durable.
     fn may_lack_segments(&self) -> bool;

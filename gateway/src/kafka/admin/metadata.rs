@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use interflow_logstore::{LogReplicas, ReplicaDescription};
+use interflow_logstore::{LogError, LogReplicas, ReplicaDescription};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -27,6 +27,8 @@ use crate::topics::{NewTopic, Overrides, Topic, TopicError, name};
 
 /// Logs that are asked for at a time: their nodes may be far, or have to recover them.
 const AT_ONCE: usize = 256;
+/// Of a topic with so many partitions what was said is shared and kept.
+const MANY: usize = 100;
 /// The most places of a partition without a node that are told.
 const MAX_REPLICAS: usize = 16;
 /// Kafka's id of no node.
@@ -177,11 +179,25 @@ fn replicas(told: &LogReplicas, leader: BrokerId) -> (Vec<BrokerId>, Vec<BrokerI
     (all, in_sync)
 }
 
-async fn found(broker: &Broker, listed: &Listed, topic: &Topic) -> MetadataResponseTopic {
-    let mut partitions = Vec::with_capacity(topic.partitions.len());
+/// What log stores say of a topic's partitions.
+async fn ask(broker: &Broker, topic: &Topic) -> Vec<Result<LogReplicas, LogError>> {
     let asked: Vec<_> = topic.partitions.iter().map(|log| broker.logs.replicas(*log)).collect();
-    let mut told = stream::iter(asked).buffered(AT_ONCE).enumerate();
-    while let Some((index, told)) = told.next().await {
+    stream::iter(asked).buffered(AT_ONCE).collect().await
+}
+
+async fn found(broker: &Broker, listed: &Listed, topic: &Topic) -> MetadataResponseTopic {
+    let count = topic.partitions.len();
+    let mut partitions = Vec::with_capacity(count);
+    let lives = |id| broker.topics.by_id(id).is_some();
+    let mut told = match count {
+        0..MANY => Arc::new(ask(broker, topic).await),
+        _ => broker.told.of(topic.id, lives, || ask(broker, topic)).await,
+    };
+    if told.len() != count {
+        // It has got more of them since.
+        told = Arc::new(ask(broker, topic).await);
+    }
+    for (index, told) in told.iter().enumerate() {
         let index = i32::try_from(index).unwrap_or(i32::MAX);
         let leader = listed.leader(topic.id, index);
         let mut partition = MetadataResponsePartition::default().with_partition_index(index);
@@ -190,7 +206,7 @@ async fn found(broker: &Broker, listed: &Listed, topic: &Topic) -> MetadataRespo
                 let epoch = told.bounds.leader_epoch;
                 partition.leader_id = leader;
                 partition.leader_epoch = i32::try_from(epoch).unwrap_or(i32::MAX);
-                (partition.replica_nodes, partition.isr_nodes) = replicas(&told, leader);
+                (partition.replica_nodes, partition.isr_nodes) = replicas(told, leader);
             }
             Err(error) => {
                 tracing::debug!(topic = %topic.name, index, %error, "a partition has no leader");

@@ -12,6 +12,7 @@ pub(super) mod metadata;
 #[cfg(test)]
 mod tests;
 mod text;
+pub(super) mod told;
 pub(super) mod versions;
 
 /// Kafka's bit sets of the operations that exist on a resource: what is answered to who asks which

@@ -169,6 +169,10 @@ impl EntryStore for Reporter {
         self.journal.segment(id)
     }
 
+    fn segments_of(&self, log: LogId) -> Vec<FoundSegment> {
+        self.journal.segments_of(log)
+    }
+
     fn segments(&self) -> Vec<FoundSegment> {
         self.journal.segments()
     }

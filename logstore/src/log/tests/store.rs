@@ -369,6 +369,10 @@ impl EntryStore for MemStore {
         found(&self.contents.lock(), id)
     }
 
+    fn segments_of(&self, log: LogId) -> Vec<FoundSegment> {
+        self.segments().into_iter().filter(|found| found.id.log == log).collect()
+    }
+
     fn segments(&self) -> Vec<FoundSegment> {
         let contents = self.contents.lock();
         contents.segments.keys().filter_map(|id| found(&contents, *id)).collect()
