@@ -33,7 +33,7 @@ pub(crate) type Asked<Q, A> = (Q, oneshot::Sender<A>);
 struct Calling<Q, A>(Option<Arc<Gather<Q, A>>>);
 
 impl<Q, A> Calling<Q, A> {
-    fn is_through(mut self) {
+    fn finish(mut self) {
         self.0 = None;
     }
 }
@@ -89,7 +89,7 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
                         let _ = asker.send(answer);
                     }
                 }
-                calling.is_through();
+                calling.finish();
             };
             spawn(calls.boxed());
         }
@@ -116,7 +116,7 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
                     call(asked).await;
                     this.state.lock().unanswered -= count;
                 }
-                calling.is_through();
+                calling.finish();
             };
             spawn(calls.boxed());
         }
