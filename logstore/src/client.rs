@@ -253,8 +253,8 @@ pub struct ReplicaDescription {
 /// Where a log is kept at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogReplicas {
-    /// Its offsets.
-    pub bounds: Bounds,
+    /// Kafka's leader epoch.
+    pub leader_epoch: u32,
     /// The replicas of the open segment, its sequencer first; none where nobody says.
     pub replicas: Vec<ReplicaDescription>,
     /// How many there are to be; 0 where nobody says.
@@ -294,10 +294,11 @@ pub trait LogClient: Send + Sync + 'static {
     /// The log's offsets.
     async fn bounds(&self, log: LogId) -> Result<Bounds, LogError>;
 
-    /// The log's offsets, and how its replicas keep up.
+    /// Where the log is kept, and how its replicas keep up: as it was a moment ago, for nothing is
+    /// recovered or waited for to say so.
     async fn replicas(&self, log: LogId) -> Result<LogReplicas, LogError> {
-        let bounds = self.bounds(log).await?;
-        Ok(LogReplicas { bounds, replicas: Vec::new(), replication_factor: 0 })
+        let leader_epoch = self.bounds(log).await?.leader_epoch;
+        Ok(LogReplicas { leader_epoch, replicas: Vec::new(), replication_factor: 0 })
     }
 
     /// Reads committed batches, never waiting for more to come: at the end the outcome is empty.

@@ -8,7 +8,6 @@ pub mod clock;
 mod core;
 pub mod disk;
 mod error;
-mod gather;
 mod journal;
 mod log;
 mod marker;

@@ -10,6 +10,8 @@ use crate::config::{Config, LogFormat};
 
 /// Worker threads; more than cores help nobody.
 const MAX_WORKERS: usize = 32;
+/// Threads that wait for the disk, each with memory that it keeps; a disk gains nothing by more.
+const MAX_BLOCKING: usize = 64;
 
 /// Runs a role on a runtime of its own.
 pub(super) fn run(
@@ -20,6 +22,7 @@ pub(super) fn run(
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers.min(MAX_WORKERS))
+        .max_blocking_threads(MAX_BLOCKING)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;

@@ -110,6 +110,8 @@ fn encode_log(store: &LogStore, to: &mut Writer<'_>) -> Result<(), Error> {
     to.counter("log_records", "Records appended", get(&log.records))?;
     to.counter("log_bytes", "Bytes appended", get(&log.bytes))?;
     to.counter("log_duplicates", "Appends that were retries", get(&log.duplicates))?;
+    let withheld = get(&log.withheld);
+    to.counter("log_withheld", "Answers withheld until a short segment is repaired", withheld)?;
     to.counter("log_refused", "Appends that were refused", get(&log.refused))?;
     to.gauge("log_in_flight", "Batches appended and not yet durable", get(&log.in_flight))?;
     to.gauge("log_durable_lag", "Journal entries not yet durable", store.durable_lag())?;

@@ -444,7 +444,10 @@ impl State {
             let result = match answer {
                 // An acknowledgement says that a quorum has it: who comes again is told when that is
                 // repaired.
-                Answer::Kept { base, .. } if chain.is_short_at(base) => Err(AppendError::Unknown),
+                Answer::Kept { base, .. } if chain.is_short_at(base) => {
+                    add(&inner.metrics.withheld, 1);
+                    Err(AppendError::Unknown)
+                }
                 Answer::Kept { base, is_duplicate } => {
                     if is_duplicate {
                         add(&inner.metrics.duplicates, 1);

@@ -10,14 +10,14 @@ use super::registry::LogRecord;
 use super::service::LogStore;
 use super::state::Active;
 use super::{pulling, query, read, recovering, replicas, retain, scrub};
-use crate::core::segment::Life;
+use crate::core::segment::{Head, Life};
 use crate::peers::{
     Checked, Checking, Fetch, Fetched, PeerError, Pull, Replies, Seal, Sealed, ToReplica,
 };
 use crate::store::StoreError;
 use crate::{
     Append, AppendError, AppendTicket, Bounds, LogClient, LogDescription, LogError, LogObserver,
-    LogReplicas, Observation, Read, ReadError, ReadOutcome,
+    LogReplicas, Observation, Read, ReadError, ReadOutcome, ReplicaDescription,
 };
 
 /// What other nodes ask for.
@@ -64,14 +64,17 @@ impl LogClient for LogStore {
     }
 
     async fn replicas(&self, log: LogId) -> Result<LogReplicas, LogError> {
-        let log = self.inner.ready(log).await?;
-        let state = log.state.lock();
-        let ready = state.ready().ok_or(LogError::NoSuchLog)?;
-        Ok(LogReplicas {
-            bounds: ready.bounds(),
-            replicas: ready.active().map_or_else(Vec::new, Active::describe_replicas),
-            replication_factor: u32::try_from(ready.factor.replicas).unwrap_or(u32::MAX),
-        })
+        if let Some(known) = self.inner.known(log)
+            && let Some(ready) = known.state.lock().ready()
+        {
+            return Ok(LogReplicas {
+                leader_epoch: ready.bounds().leader_epoch,
+                replicas: ready.active().map_or_else(Vec::new, Active::describe_replicas),
+                replication_factor: u32::try_from(ready.factor.replicas).unwrap_or(u32::MAX),
+            });
+        }
+        let head = self.inner.head(log).await.map_err(|error| LogError::Meta(error.0))?;
+        Ok(self.inner.rests(&head.ok_or(LogError::NoSuchLog)?))
     }
 
     async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {
@@ -187,6 +190,21 @@ impl LogClient for LogStore {
     async fn describe(&self, log: LogId) -> Result<LogDescription, LogError> {
         let log = self.inner.ready(log).await?;
         query::describe(&self.inner, &log)
+    }
+}
+
+impl super::service::Inner {
+    /// Where a log is kept of which no sequencer is known.
+    fn rests(&self, head: &Head) -> LogReplicas {
+        let candidates = self.peers.candidates();
+        let is_live = |node: &NodeId| candidates.iter().any(|candidate| candidate.node == *node);
+        let replica =
+            |node: &NodeId| ReplicaDescription { node: *node, lag: 0, is_in_sync: is_live(node) };
+        LogReplicas {
+            leader_epoch: head.leader_epoch,
+            replicas: head.replicas.iter().map(replica).collect(),
+            replication_factor: 0,
+        }
     }
 }
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use hashbrown::HashMap;
+use interflow_meta::grpc::Gather;
 use interflow_meta::{LogId, NodeId};
 use parking_lot::Mutex;
 
 use super::registry::{HEADS, LogRecord, RegistryError, Roll, RollOutcome};
 use super::service::Inner;
 use crate::core::segment::Head;
-use crate::gather::Gather;
 use crate::peers::{Seal, Sealed};
 
 /// Calls to one place at a time.

@@ -106,7 +106,7 @@ async fn load_ready(inner: &Arc<Inner>, log: &SharedLog) -> Result<Ready, LoadEr
             Writer::Recovered(recovered)
         } else {
             // Another life was its sequencer. How far it came only its replicas know together.
-            match recovering::recover(inner, log, open.epoch, factor, None).await {
+            match recovering::recover(inner, log, open.epoch, factor, Some(head), None).await {
                 Ok(Finish::Gone) => return Err(LoadError::Gone),
                 Ok(Finish::Won(_) | Finish::Lost(_)) => continue,
                 Err(error) => return Err(failed(error.to_string())),

@@ -126,10 +126,9 @@ impl Mending {
         self.nodes.notified().await;
     }
 
-    /// A segment is about to be copied to this node.
+    /// A segment is about to be copied to this node. When that has ended its log is to be looked at.
     pub(super) fn begins_copy(&self, id: SegmentId) {
         self.copied.lock().insert(id, Instant::now());
-        self.look_later(id.log);
     }
 
     /// Takes a segment off the disk that this node needn't have, as far as is known; not if it was

@@ -13,6 +13,9 @@ pub struct LogMetrics {
     pub bytes: AtomicU64,
     /// Appends that were a retry of a batch in the log.
     pub duplicates: AtomicU64,
+    /// Answers that were withheld, for the segment was closed with less than a quorum, until that is
+    /// repaired.
+    pub withheld: AtomicU64,
     /// Appends that were refused.
     pub refused: AtomicU64,
     /// Batches appended and not yet durable.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use interflow_meta::{NodeId, Offset};
+use interflow_meta::{LogId, NodeId, Offset};
 
 use super::replicas::Copying;
 use super::service::Inner;
@@ -47,9 +47,27 @@ pub(super) async fn pull(inner: &Arc<Inner>, pull: Pull) -> Result<Offset, PeerE
         inner.mending.suspect(pull.id);
         return Ok(pull.base);
     }
+    inner.mending.begins_copy(pull.id);
+    // Not before: with nothing of it here yet there would seem to be nothing to do.
+    let _ends = Ends { inner, log: pull.id.log };
+    copy(inner, pull).await
+}
+
+/// Has a log looked at when its copy has ended, or nobody waits for it any more.
+struct Ends<'a> {
+    inner: &'a Inner,
+    log: LogId,
+}
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.inner.mending.look_later(self.log);
+    }
+}
+
+async fn copy(inner: &Arc<Inner>, pull: Pull) -> Result<Offset, PeerError> {
     let me = inner.me().node;
     let own = |error: StoreError| PeerError::Refused(me, error.to_string());
-    inner.mending.begins_copy(pull.id);
     let copying = Copying::begin(inner, pull.id, pull.base).await.map_err(own)?;
     let until = inner.clock.monotonic_ms().saturating_add(PULL_MS);
     loop {

@@ -33,6 +33,8 @@ struct Driver<'a> {
     log: &'a SharedLog,
     epoch: Epoch,
     factor: Factor,
+    /// The head as it was read a moment ago.
+    read: Option<Head>,
     head: Option<Head>,
     filled: Option<Filled>,
     /// Nodes that gave no answer when they were asked last.
@@ -43,8 +45,9 @@ struct Driver<'a> {
     timer: Option<Instant>,
 }
 
-/// Closes the log's segment `epoch`, whose sequencer is gone, and opens the next one. `suspect` answers
-/// here, perhaps, but not to all who need it: another is to be the sequencer, if there is one.
+/// Closes the log's segment `epoch`, whose sequencer is gone, and opens the next one. `head` is what
+/// meta has, if that was read just now. `suspect` answers here, perhaps, but not to all who need it:
+/// another is to be the sequencer, if there is one.
 ///
 /// # Errors
 /// Too few replicas answer, or meta doesn't.
@@ -53,6 +56,7 @@ pub(super) async fn recover(
     log: &SharedLog,
     epoch: Epoch,
     factor: Factor,
+    head: Option<Head>,
     suspect: Option<NodeId>,
 ) -> Result<Finish, LogError> {
     let (told, mut heard) = mpsc::unbounded_channel();
@@ -63,6 +67,7 @@ pub(super) async fn recover(
         log,
         epoch,
         factor,
+        read: head,
         head: None,
         filled: None,
         silent: Vec::new(),
@@ -111,7 +116,7 @@ pub(super) async fn take_over(inner: &Arc<Inner>, id: LogId, epoch: Epoch) -> Re
     }
     let log = inner.log(id);
     let suspect = Some(record.head.sequencer.node);
-    recover(inner, &log, epoch, record.factor, suspect).await.map(|_| ())
+    recover(inner, &log, epoch, record.factor, Some(record.head), suspect).await.map(|_| ())
 }
 
 /// Resolves at that time; without one never.
@@ -193,7 +198,12 @@ impl Driver<'_> {
         });
     }
 
-    fn read_head(&self) {
+    fn read_head(&mut self) {
+        if let Some(read) = self.read.take() {
+            // The loop is there as long as this is.
+            let _ = self.told.send(Told::Event(Event::Head(Some(read))));
+            return;
+        }
         let (inner, log) = (Arc::clone(self.inner), self.log.id);
         self.spawn(async move {
             Told::Event(match inner.head(log).await {

@@ -79,7 +79,7 @@ pub(super) async fn recover_own(inner: Arc<Inner>, log: SharedLog) {
     inner.mending.is_stuck();
     let mut pause = FIRST_LOOK;
     loop {
-        match recovering::recover(&inner, &log, epoch, factor, None).await {
+        match recovering::recover(&inner, &log, epoch, factor, None, None).await {
             Ok(_) => return,
             Err(error) => tracing::debug!(log = %log.id, %error, "not closed yet"),
         }
@@ -108,7 +108,7 @@ pub(super) async fn learn(inner: Arc<Inner>, log: SharedLog) {
             Ok(None) => return inner.remove(&log),
             // Whoever sealed it may be gone: anyone can close it. Nobody may have, where the journal failed.
             Ok(Some(_)) if pause == LAST_LOOK || inner.progress.failure().is_some() => {
-                let closed = recovering::recover(&inner, &log, epoch, factor, None).await;
+                let closed = recovering::recover(&inner, &log, epoch, factor, None, None).await;
                 match closed {
                     Ok(_) => continue,
                     Err(error) => {

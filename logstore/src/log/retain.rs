@@ -23,11 +23,33 @@ struct Plan {
     is_to_roll: bool,
 }
 
+/// Other nodes' logs are asked for in one of so many passes, each time some of them: few were deleted.
+const TURNS: u64 = 10;
+
+/// Which logs of other nodes a pass looks at.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Others {
+    All,
+    /// Those whose turn it is.
+    Turn(u64),
+}
+
+impl Others {
+    fn has(self, log: LogId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Turn(turn) => log.0 % TURNS == turn % TURNS,
+        }
+    }
+}
+
 /// Looks at all logs, one after the other, until the service stops: once at the start, which
 /// loads what is on the disk and drops what meta doesn't know, then at each interval.
 pub(super) async fn run(inner: Arc<Inner>) {
-    loop {
-        pass(&inner).await;
+    let mut others = Others::All;
+    for turn in 0.. {
+        pass(&inner, others).await;
+        others = Others::Turn(turn);
         let interval = tokio::time::sleep(inner.config.retention_interval);
         tokio::select! {
             () = inner.stop.cancelled() => return,
@@ -38,10 +60,11 @@ pub(super) async fn run(inner: Arc<Inner>) {
 
 /// One look at all logs. What it does in meta gives way to others, until it had to for too long: the
 /// disk doesn't wait. Reading a log doesn't, for appends may come to wait for that.
-pub(super) async fn pass(inner: &Arc<Inner>) {
+pub(super) async fn pass(inner: &Arc<Inner>, others: Others) {
     let mut registry = &inner.upkeep;
     let here = inner.logs_here();
-    let ids: Vec<_> = here.keys().copied().collect();
+    let ids = here.keys().copied().filter(|id| others.has(*id) || is_ready(inner, *id));
+    let ids: Vec<_> = ids.collect();
     for page in ids.chunks(HEADS) {
         for id in own(inner, page, &here).await {
             if inner.stop.is_cancelled() {
@@ -61,10 +84,14 @@ pub(super) async fn pass(inner: &Arc<Inner>) {
     }
 }
 
+fn is_ready(inner: &Inner, id: LogId) -> bool {
+    inner.known(id).is_some_and(|log| log.is_ready())
+}
+
 /// Those of `ids` whose sequencer this node is. What is here of logs that were deleted is dropped.
 async fn own(inner: &Arc<Inner>, ids: &[LogId], here: &BTreeMap<LogId, Vec<Epoch>>) -> Vec<LogId> {
-    let is_ready = |id: &LogId| inner.known(*id).is_some_and(|log| log.is_ready());
-    let (mut own, others): (Vec<_>, Vec<_>) = ids.iter().copied().partition(is_ready);
+    let (mut own, others): (Vec<_>, Vec<_>) =
+        ids.iter().copied().partition(|id| is_ready(inner, *id));
     if others.is_empty() {
         return own;
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use hashbrown::HashMap;
-use interflow_meta::grpc::{ClientTls, Dial, Remote, Token};
-use interflow_meta::logs::LogHead;
+use interflow_meta::grpc::{ClientTls, Dial, Gather, Remote, Token};
+use interflow_meta::logs::{LogHead, OpenSegment};
 use interflow_meta::nodes::Node;
 use interflow_meta::{Epoch, LogId, Meta, MetaError, NodeId, logs, nodes};
 use parking_lot::Mutex;
@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::closed;
-use crate::gather::Gather;
 use crate::{
-    AppendError, Doubts, LogClient, LogError, NodeClient, ReadError, RemoteLogs, RemoteLogsOptions,
+    AppendError, Doubts, LogClient, LogError, LogReplicas, NodeClient, ReadError, RemoteLogs,
+    RemoteLogsOptions, ReplicaDescription,
 };
 
 /// Logs that are looked up in one transaction, and how many of those there are at a time.
@@ -68,6 +68,9 @@ impl From<RouteError> for ReadError {
 pub trait Directory: Send + Sync + 'static {
     /// The client of the node that is the sequencer of `log` now.
     async fn client(&self, log: LogId) -> Result<Arc<dyn NodeClient>, RouteError>;
+
+    /// Where `log` is kept: all that are to have it, as if they were in sync.
+    async fn replicas(&self, log: LogId) -> Result<LogReplicas, RouteError>;
 
     /// Sees to it that `log` has a sequencer other than `suspect`, which doesn't answer: if meta
     /// still names that one, asks the other replicas in their order to recover the log, until one
@@ -130,6 +133,7 @@ impl Default for NodeTimes {
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) epoch: Epoch,
+    pub(crate) leader_epoch: u32,
     pub(crate) sequencer: NodeId,
     pub(crate) replicas: Vec<NodeId>,
 }
@@ -174,8 +178,8 @@ impl Places for Meta {
         let placed = |head: Option<LogHead>| {
             let LogHead { open, .. } = head.ok_or(RouteError::NoSuchLog)?;
             let address = addresses.get(&open.sequencer).cloned();
-            let (epoch, sequencer, replicas) = (open.epoch, open.sequencer, open.replicas);
-            Ok((Place { epoch, sequencer, replicas }, address))
+            let OpenSegment { epoch, leader_epoch, sequencer, replicas, .. } = open;
+            Ok((Place { epoch, leader_epoch, sequencer, replicas }, address))
         };
         heads.into_iter().map(placed).collect()
     }
@@ -298,6 +302,13 @@ impl Directory for MetaDirectory {
     async fn client(&self, log: LogId) -> Result<Arc<dyn NodeClient>, RouteError> {
         let (place, address) = self.place(log).await?;
         Ok(self.open(place.sequencer, address)?)
+    }
+
+    async fn replicas(&self, log: LogId) -> Result<LogReplicas, RouteError> {
+        let (Place { leader_epoch, replicas, .. }, _) = self.place(log).await?;
+        let replica = |node| ReplicaDescription { node, lag: 0, is_in_sync: true };
+        let replicas = replicas.into_iter().map(replica).collect();
+        Ok(LogReplicas { leader_epoch, replicas, replication_factor: 0 })
     }
 
     async fn fail_over(&self, log: LogId, suspect: NodeId) -> Result<(), RouteError> {

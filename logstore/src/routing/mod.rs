@@ -163,6 +163,22 @@ impl Inner {
         Ok(client)
     }
 
+    /// What the log's node says, or meta if that one can't say.
+    async fn replicas(&self, log: LogId) -> Result<LogReplicas, LogError> {
+        let client = self.client(log).await?;
+        match client.replicas(log).await {
+            Err(LogError::Unavailable(why)) => {
+                tracing::debug!(%log, node = %client.node(), why, "a log's node doesn't say");
+                let mut told = self.directory.replicas(log).await?;
+                for silent in told.replicas.iter_mut().filter(|at| at.node == client.node()) {
+                    silent.is_in_sync = false;
+                }
+                Ok(told)
+            }
+            told => told,
+        }
+    }
+
     /// Makes a call of the log's node, again while that isn't the right one.
     async fn call<T, E, F>(&self, log: LogId, call: impl Fn(Client) -> F) -> Result<T, E>
     where
@@ -237,7 +253,8 @@ impl LogClient for Router {
     }
 
     async fn replicas(&self, log: LogId) -> Result<LogReplicas, LogError> {
-        self.inner.call(log, |client| async move { client.replicas(log).await }).await
+        let told = self.inner.closing.run_until_cancelled(self.inner.replicas(log)).await;
+        told.unwrap_or_else(|| Err(closed().into()))
     }
 
     async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {

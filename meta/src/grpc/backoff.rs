@@ -30,6 +30,11 @@ impl Backoff {
         }
     }
 
+    /// Whether the next attempt is to wait.
+    pub fn is_pausing(&self) -> bool {
+        self.pause.lock().is_some_and(|pause| pause.until > Instant::now())
+    }
+
     /// The server couldn't be reached.
     pub fn failed(&self) {
         let now = Instant::now();
@@ -60,8 +65,10 @@ mod tests {
         for _ in 0..9 {
             backoff.failed();
             backoff.failed();
+            assert!(backoff.is_pausing());
             let began = Instant::now();
             backoff.ready().await;
+            assert!(!backoff.is_pausing());
             pauses.push(began.elapsed().as_millis());
         }
         assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 1000, 1000]);

@@ -12,6 +12,7 @@ mod access;
 mod backoff;
 mod client;
 mod dial;
+mod gather;
 mod incoming;
 mod server;
 
@@ -19,5 +20,6 @@ pub use access::{Credentials, Gate, Protocol, Token, TokenError};
 pub use backoff::Backoff;
 pub use client::{ClientTls, Remote, is_refusal, told, was_not_sent};
 pub use dial::{Dial, Wire};
+pub use gather::{Asked, Gather};
 pub use incoming::Listen;
 pub use server::{ServeError, ServeOptions, ServerTls, run, server};

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use interflow_proto::meta_remote as proto;
 use prost::Message;
+use proto::commit_response;
+use proto::question::Kind;
 use proto::store_client::StoreClient;
-use proto::{commit_response, get_range_response, get_response, snapshot_response};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::interceptor::InterceptedService;
@@ -17,10 +18,11 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use super::hub::Hub;
-use super::{MAX_MESSAGE_BYTES, PROTOCOL, wire};
+use super::wire::Said;
+use super::{MAX_MESSAGE_BYTES, MAX_QUESTIONS, PROTOCOL, wire};
 use crate::error::MetaError;
 use crate::grpc::{
-    Backoff, ClientTls, Credentials, Dial, Remote, Token, is_refusal, told, was_not_sent,
+    Backoff, ClientTls, Credentials, Dial, Gather, Remote, Token, is_refusal, told, was_not_sent,
 };
 use crate::store::{Commit, Committed, KeyRange, Page, STAMP_BYTES, Snapshot, Store};
 
@@ -29,6 +31,9 @@ pub(super) type Grpc = StoreClient<InterceptedService<Channel, Credentials>>;
 
 /// A read is tried this often when the connection is lost.
 const READ_ATTEMPTS: u32 = 3;
+
+/// Calls with reads at a time.
+const READS_AT_ONCE: usize = 4;
 
 /// Where a store is, and how to get in.
 #[derive(Clone, Debug)]
@@ -81,8 +86,9 @@ struct Link {
     options: RemoteOptions,
     backoff: Arc<Backoff>,
     hub: Arc<Hub>,
+    reads: Arc<Gather<proto::Question, Result<Said, MetaError>>>,
     closing: CancellationToken,
-    /// Commits on their way, and the hub.
+    /// Reads and commits on their way, and the hub.
     tasks: TaskTracker,
     /// The server has answered a call, so it takes this client.
     has_answered: AtomicBool,
@@ -119,7 +125,8 @@ impl RemoteStore {
         let pauses = Arc::new(Backoff::default());
         tasks.spawn(Arc::clone(&hub).run(grpc.clone(), pauses, closing.clone()));
         let has_answered = AtomicBool::new(false);
-        let link = Link { grpc, options, backoff, hub, closing, tasks, has_answered };
+        let reads = Gather::new(MAX_QUESTIONS, READS_AT_ONCE);
+        let link = Link { grpc, options, backoff, hub, reads, closing, tasks, has_answered };
         Ok(Self { link: Arc::new(link) })
     }
 }
@@ -172,16 +179,52 @@ impl Link {
         }
     }
 
-    /// Makes a call that changes nothing, again if the connection was lost.
-    async fn read<T, F>(&self, call: impl Fn(Grpc) -> F) -> Result<T, MetaError>
-    where
-        F: Future<Output = Result<Response<T>, Status>>,
-    {
+    /// The answer to a question, which goes with those that are asked at the same time.
+    async fn ask(self: &Arc<Self>, kind: Kind) -> Result<Said, MetaError> {
+        let link = Arc::clone(self);
+        let call = move |questions: Vec<proto::Question>| {
+            let link = Arc::clone(&link);
+            async move { link.read_all(questions).await }
+        };
+        let spawn = |calls| {
+            let closing = self.closing.clone();
+            self.tasks.spawn(async move { closing.run_until_cancelled(calls).await });
+        };
+        let asking = self.reads.ask(spawn, proto::Question { kind: Some(kind) }, call);
+        match tokio::time::timeout(self.options.read_timeout, asking).await {
+            Ok(Some(said)) => said,
+            Ok(None) => Err(unavailable("the metadata store is closed")),
+            Err(_) => Err(silent()),
+        }
+    }
+
+    /// The answers to all, by as many calls as they need.
+    async fn read_all(&self, questions: Vec<proto::Question>) -> Vec<Result<Said, MetaError>> {
+        let (count, mut request) = (questions.len(), proto::ReadRequest { questions });
+        let mut said = Vec::with_capacity(count);
+        while !request.questions.is_empty() {
+            let unsaid = match self.read(&request).await {
+                Ok(answer) if (1..=request.questions.len()).contains(&answer.results.len()) => {
+                    request.questions.drain(..answer.results.len());
+                    said.extend(answer.results.into_iter().map(wire::result));
+                    continue;
+                }
+                Ok(_) => wire::not_understood(),
+                Err(error) => error,
+            };
+            said.resize_with(count, || Err(unsaid.clone()));
+            break;
+        }
+        said
+    }
+
+    /// Makes a call, again if the connection was lost.
+    async fn read(&self, request: &proto::ReadRequest) -> Result<proto::ReadResponse, MetaError> {
         let attempts = async {
             let mut attempt = 1;
             loop {
                 self.backoff.ready().await;
-                match self.settle(call(self.grpc.clone()).await) {
+                match self.settle(self.grpc.clone().read(request.clone()).await) {
                     Ok(answer) => return Ok(answer),
                     Err(Lost::Refused(error)) => return Err(error),
                     Err(Lost::NotSent(status)) if attempt == READ_ATTEMPTS => {
@@ -197,7 +240,7 @@ impl Link {
         };
         tokio::time::timeout(self.options.read_timeout, attempts)
             .await
-            .unwrap_or_else(|_| Err(unavailable("the server doesn't answer")))
+            .unwrap_or_else(|_| Err(silent()))
     }
 
     /// Makes a commit, once.
@@ -227,28 +270,20 @@ impl Link {
     }
 }
 
-fn unavailable(why: &str) -> MetaError {
-    MetaError::Unavailable(why.to_owned())
+fn silent() -> MetaError {
+    unavailable("the server doesn't answer")
 }
 
-/// What an answer says that should have been a value.
-fn refusal(error: Option<proto::Error>) -> MetaError {
-    error
-        .and_then(wire::error)
-        .unwrap_or_else(|| unavailable("the server's answer is not understood"))
+fn unavailable(why: &str) -> MetaError {
+    MetaError::Unavailable(why.to_owned())
 }
 
 #[async_trait]
 impl Store for RemoteStore {
     async fn snapshot(&self) -> Result<Arc<dyn Snapshot>, MetaError> {
-        use snapshot_response::Result as Answer;
-        let call = |mut grpc: Grpc| async move { grpc.snapshot(proto::SnapshotRequest {}).await };
-        match self.link.read(call).await?.result {
-            Some(Answer::View(view)) => {
-                Ok(Arc::new(RemoteSnapshot { link: Arc::clone(&self.link), view }))
-            }
-            Some(Answer::Error(error)) => Err(refusal(Some(error))),
-            None => Err(refusal(None)),
+        match self.link.ask(Kind::Newest(proto::Newest {})).await? {
+            Said::View(view) => Ok(Arc::new(RemoteSnapshot { link: Arc::clone(&self.link), view })),
+            _ => Err(wire::not_understood()),
         }
     }
 
@@ -273,16 +308,10 @@ impl Snapshot for RemoteSnapshot {
     }
 
     async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MetaError> {
-        use get_response::Result as Answer;
-        let request = proto::GetRequest { view: Some(self.view), key: Bytes::copy_from_slice(key) };
-        let call = |mut grpc: Grpc| {
-            let request = request.clone();
-            async move { grpc.get(request).await }
-        };
-        match self.link.read(call).await?.result {
-            Some(Answer::Value(value)) => Ok(value.value),
-            Some(Answer::Error(error)) => Err(refusal(Some(error))),
-            None => Err(refusal(None)),
+        let get = proto::Get { view: Some(self.view), key: Bytes::copy_from_slice(key) };
+        match self.link.ask(Kind::Get(get)).await? {
+            Said::Value(value) => Ok(value),
+            _ => Err(wire::not_understood()),
         }
     }
 
@@ -293,22 +322,16 @@ impl Snapshot for RemoteSnapshot {
         bytes: usize,
         reverse: bool,
     ) -> Result<Page, MetaError> {
-        use get_range_response::Result as Answer;
-        let request = proto::GetRangeRequest {
+        let get = proto::GetRange {
             view: Some(self.view),
             range: Some(wire::range_message(range.clone())),
             rows: u64::try_from(rows).unwrap_or(u64::MAX),
             bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
             reverse,
         };
-        let call = |mut grpc: Grpc| {
-            let request = request.clone();
-            async move { grpc.get_range(request).await }
-        };
-        match self.link.read(call).await?.result {
-            Some(Answer::Page(page)) => Ok(wire::page(page)),
-            Some(Answer::Error(error)) => Err(refusal(Some(error))),
-            None => Err(refusal(None)),
+        match self.link.ask(Kind::GetRange(get)).await? {
+            Said::Page(page) => Ok(page),
+            _ => Err(wire::not_understood()),
         }
     }
 

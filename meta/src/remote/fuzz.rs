@@ -4,6 +4,7 @@ use bytes::Bytes;
 use interflow_proto::meta_remote as proto;
 use prost::Message;
 use proto::mutation::Kind as Write;
+use proto::question::Kind as Ask;
 
 use super::wire;
 
@@ -17,8 +18,17 @@ pub fn fuzz_remote(bytes: &[u8]) {
         let again = wire::commit_message(proto::View::default(), commit);
         assert!(wire::commit(again).is_ok());
     }
-    if let Ok(request) = proto::GetRangeRequest::decode(bytes.clone()) {
-        let _ = wire::range(request.range);
+    if let Ok(request) = proto::ReadRequest::decode(bytes.clone()) {
+        for question in request.questions {
+            if let Some(Ask::GetRange(get_range)) = question.kind {
+                let _ = wire::range(get_range.range);
+            }
+        }
+    }
+    if let Ok(response) = proto::ReadResponse::decode(bytes.clone()) {
+        for result in response.results {
+            let _ = wire::result(result);
+        }
     }
     let _ = proto::WatchRequest::decode(bytes.clone());
     if let Ok(page) = proto::Page::decode(bytes.clone()) {
@@ -49,8 +59,20 @@ pub fn remote_seeds() -> Vec<Vec<u8>> {
         Write::StampedValue(stamped),
     ];
     let mutations = kinds.map(|kind| proto::Mutation { kind: Some(kind) }).to_vec();
-    let commit = proto::CommitRequest { reads: vec![range], mutations, ..Default::default() };
+    let commit =
+        proto::CommitRequest { reads: vec![range.clone()], mutations, ..Default::default() };
     let error = proto::Error { kind: 4, last: Some(Box::default()), ..Default::default() };
     let page = proto::Page { rows: vec![row], more: true };
-    vec![commit.encode_to_vec(), error.encode_to_vec(), page.encode_to_vec()]
+    let get_range = proto::GetRange { range: Some(range), rows: 1, ..Default::default() };
+    let asked = proto::Question { kind: Some(Ask::GetRange(get_range)) };
+    let read = proto::ReadRequest { questions: vec![asked] };
+    let said = proto::Result { result: Some(proto::result::Result::Page(page.clone())) };
+    let answer = proto::ReadResponse { results: vec![said] };
+    vec![
+        commit.encode_to_vec(),
+        error.encode_to_vec(),
+        page.encode_to_vec(),
+        read.encode_to_vec(),
+        answer.encode_to_vec(),
+    ]
 }

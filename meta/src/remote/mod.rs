@@ -1,7 +1,8 @@
 //! The remote store: an `interflow meta serve` gives its store to other processes by gRPC.
 //!
 //! ```text
-//!   RemoteStore ── Snapshot, Get, GetRange, Commit ──►  server ── Views ──►  any Store
+//!   RemoteStore ┬ Gather ── Read (what is asked meanwhile goes together) ──►  server ── Views ──►  any Store
+//!      │        └ Commit ─────────────────────────────────────────────────►
 //!      └ Hub ───── Watch (one stream for all watches) ──►  Watching ──────►
 //!             one HTTP/2 connection; token and protocol number on every call
 //! ```
@@ -29,6 +30,8 @@ pub use server::serve;
 use crate::grpc::Protocol;
 
 /// What is spoken; another number is refused.
-const PROTOCOL: Protocol = Protocol { header: "interflow-meta-protocol", number: 1 };
+const PROTOCOL: Protocol = Protocol { header: "interflow-meta-protocol", number: 2 };
 /// The greatest message: a transaction of the greatest size, and what its encoding adds.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
+/// Questions of one call.
+const MAX_QUESTIONS: usize = 1_000;

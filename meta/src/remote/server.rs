@@ -4,26 +4,35 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt, stream};
 use interflow_proto::meta_remote as proto;
+use prost::Message;
+use proto::question::Kind;
 use proto::store_server::StoreServer;
-use proto::{commit_response, get_range_response, get_response, snapshot_response, store_server};
+use proto::{commit_response, store_server};
 use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::views::Views;
-use super::{MAX_MESSAGE_BYTES, PROTOCOL, watching, wire};
+use super::wire::Said;
+use super::{MAX_MESSAGE_BYTES, MAX_QUESTIONS, PROTOCOL, watching, wire};
 use crate::env::Env;
 use crate::error::MetaError;
 use crate::grpc::{self, Gate, ServeError, ServeOptions};
-use crate::store::{Commit, Committed, Page, Snapshot, Store};
+use crate::store::{Commit, Committed, Snapshot, Store};
 use crate::transaction::check_key;
 
 /// Rows and bytes of one answer at most; a client asks again for what lies behind.
 const MAX_ROWS: usize = 10_000;
 const MAX_PAGE_BYTES: usize = 1 << 20;
+/// Questions of a call that are looked into at a time.
+const ANSWERED_AT_ONCE: usize = 16;
+/// An answer with so much in it is sent: with pages that are longer than asked for by their last row,
+/// it keeps far below the greatest message.
+const ENOUGH_BYTES: usize = 4 << 20;
 /// A call that takes longer is given up; its commit may be made all the same.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -57,18 +66,31 @@ struct Service {
 }
 
 impl Service {
-    async fn read(&self, request: proto::GetRequest) -> Result<proto::Value, MetaError> {
-        let snapshot = self.views.find(request.view.as_ref())?;
-        check_key(&request.key)?;
-        Ok(proto::Value { value: snapshot.get(&request.key).await? })
+    async fn newest(&self) -> Result<proto::View, MetaError> {
+        Ok(self.views.hand_out(self.store.snapshot().await?))
     }
 
-    async fn read_range(&self, request: proto::GetRangeRequest) -> Result<Page, MetaError> {
-        let snapshot = self.views.find(request.view.as_ref())?;
-        let range = wire::range(request.range)?;
-        let rows = usize::try_from(request.rows).unwrap_or(usize::MAX).min(MAX_ROWS);
-        let bytes = usize::try_from(request.bytes).unwrap_or(usize::MAX).min(MAX_PAGE_BYTES);
-        snapshot.get_range(&range, rows, bytes, request.reverse).await
+    /// The answer to one question; all that ask for it are told of the same `newest` view.
+    async fn answer(
+        &self,
+        question: proto::Question,
+        newest: &OnceCell<proto::View>,
+    ) -> Result<Said, MetaError> {
+        match question.kind.ok_or(MetaError::InvalidOperation("a question of no kind"))? {
+            Kind::Newest(_) => Ok(Said::View(*newest.get_or_try_init(|| self.newest()).await?)),
+            Kind::Get(get) => {
+                let snapshot = self.views.find(get.view.as_ref())?;
+                check_key(&get.key)?;
+                Ok(Said::Value(snapshot.get(&get.key).await?))
+            }
+            Kind::GetRange(get) => {
+                let snapshot = self.views.find(get.view.as_ref())?;
+                let range = wire::range(get.range)?;
+                let rows = usize::try_from(get.rows).unwrap_or(usize::MAX).min(MAX_ROWS);
+                let bytes = usize::try_from(get.bytes).unwrap_or(usize::MAX).min(MAX_PAGE_BYTES);
+                Ok(Said::Page(snapshot.get_range(&range, rows, bytes, get.reverse).await?))
+            }
+        }
     }
 
     async fn make(&self, mut request: proto::CommitRequest) -> Result<Committed, MetaError> {
@@ -95,40 +117,26 @@ impl store_server::Store for Service {
     type WatchStream =
         Pin<Box<dyn Stream<Item = Result<proto::WatchEvent, Status>> + Send + 'static>>;
 
-    async fn snapshot(
+    async fn read(
         &self,
-        _: Request<proto::SnapshotRequest>,
-    ) -> Result<Response<proto::SnapshotResponse>, Status> {
-        use snapshot_response::Result as Answer;
-        let result = match self.store.snapshot().await {
-            Ok(snapshot) => Answer::View(self.views.hand_out(snapshot)),
-            Err(error) => Answer::Error(wire::error_message(&error)),
-        };
-        Ok(Response::new(proto::SnapshotResponse { result: Some(result) }))
-    }
-
-    async fn get(
-        &self,
-        request: Request<proto::GetRequest>,
-    ) -> Result<Response<proto::GetResponse>, Status> {
-        use get_response::Result as Answer;
-        let result = match self.read(request.into_inner()).await {
-            Ok(value) => Answer::Value(value),
-            Err(error) => Answer::Error(wire::error_message(&error)),
-        };
-        Ok(Response::new(proto::GetResponse { result: Some(result) }))
-    }
-
-    async fn get_range(
-        &self,
-        request: Request<proto::GetRangeRequest>,
-    ) -> Result<Response<proto::GetRangeResponse>, Status> {
-        use get_range_response::Result as Answer;
-        let result = match self.read_range(request.into_inner()).await {
-            Ok(page) => Answer::Page(wire::page_message(page)),
-            Err(error) => Answer::Error(wire::error_message(&error)),
-        };
-        Ok(Response::new(proto::GetRangeResponse { result: Some(result) }))
+        request: Request<proto::ReadRequest>,
+    ) -> Result<Response<proto::ReadResponse>, Status> {
+        let questions = request.into_inner().questions;
+        if !(1..=MAX_QUESTIONS).contains(&questions.len()) {
+            return Err(Status::invalid_argument("a call has 1 to 1,000 questions"));
+        }
+        let newest = OnceCell::new();
+        let answers = questions.into_iter().map(|question| self.answer(question, &newest));
+        let mut answers = stream::iter(answers).buffered(ANSWERED_AT_ONCE);
+        let (mut results, mut bytes) = (Vec::new(), 0);
+        while bytes < ENOUGH_BYTES
+            && let Some(said) = answers.next().await
+        {
+            let result = wire::result_message(said);
+            bytes += result.encoded_len();
+            results.push(result);
+        }
+        Ok(Response::new(proto::ReadResponse { results }))
     }
 
     async fn commit(

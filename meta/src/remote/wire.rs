@@ -45,6 +45,41 @@ pub(super) fn page(message: proto::Page) -> Page {
     Page { rows: rows.collect(), more: message.more }
 }
 
+/// What a read may be answered with.
+#[derive(Debug)]
+pub(super) enum Said {
+    View(proto::View),
+    Value(Option<Bytes>),
+    Page(Page),
+}
+
+pub(super) fn result_message(said: Result<Said, MetaError>) -> proto::Result {
+    use proto::result::Result as Of;
+    let of = match said {
+        Ok(Said::View(view)) => Of::View(view),
+        Ok(Said::Value(value)) => Of::Value(proto::Value { value }),
+        Ok(Said::Page(page)) => Of::Page(page_message(page)),
+        Err(error) => Of::Error(error_message(&error)),
+    };
+    proto::Result { result: Some(of) }
+}
+
+/// The server's word; an error as well if it is not understood.
+pub(super) fn result(message: proto::Result) -> Result<Said, MetaError> {
+    use proto::result::Result as Of;
+    match message.result {
+        Some(Of::View(view)) => Ok(Said::View(view)),
+        Some(Of::Value(value)) => Ok(Said::Value(value.value)),
+        Some(Of::Page(message)) => Ok(Said::Page(page(message))),
+        Some(Of::Error(message)) => Err(error(message).unwrap_or_else(not_understood)),
+        None => Err(not_understood()),
+    }
+}
+
+pub(super) fn not_understood() -> MetaError {
+    MetaError::Unavailable("the server's answer is not understood".to_owned())
+}
+
 pub(super) fn committed_message(committed: Committed) -> proto::Committed {
     proto::Committed { version: committed.version, stamp: Bytes::copy_from_slice(&committed.stamp) }
 }

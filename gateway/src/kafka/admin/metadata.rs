@@ -25,8 +25,9 @@ use crate::kafka::brokers::Listed;
 use crate::kafka::route::Request;
 use crate::topics::{NewTopic, Overrides, Topic, TopicError, name};
 
-/// Logs that are asked for at a time: their nodes may be far, or have to recover them.
-const AT_ONCE: usize = 256;
+/// Logs of a topic that are asked for at a time, and topics.
+const AT_ONCE: usize = 2_048;
+const TOPICS_AT_ONCE: usize = 64;
 /// Of a topic with so many partitions what was said is shared and kept.
 const MANY: usize = 100;
 /// The most places of a partition without a node that are told.
@@ -40,24 +41,21 @@ pub(in crate::kafka) async fn answer(
     asked: MetadataRequest,
 ) -> MetadataResponse {
     let listed = broker.brokers.list(&request.peer.listener);
-    let mut topics = Vec::new();
-    match asked_topics(request.version, &asked) {
+    let of = |which| of(broker, &listed, which, request.version);
+    let mut topics: Vec<_> = match asked_topics(request.version, &asked) {
         None => {
-            for topic in broker.topics.snapshot().all() {
-                topics.push(found(broker, &listed, topic).await);
-            }
+            let all = broker.topics.snapshot();
+            let all: Vec<_> = all.all().iter().cloned().map(Which::Topic).map(of).collect();
+            stream::iter(all).buffered(TOPICS_AT_ONCE).collect().await
         }
         Some((names, ids)) => {
             let creates =
                 asked.allow_auto_topic_creation && broker.config.auto_create_topics_enable;
-            for name in names {
-                topics.push(by_name(broker, &listed, &name, creates).await);
-            }
-            for id in ids {
-                topics.push(by_id(broker, &listed, id, request.version).await);
-            }
+            let names = names.into_iter().map(|name| Which::Name(name, creates));
+            let some: Vec<_> = names.chain(ids.into_iter().map(Which::Id)).map(of).collect();
+            stream::iter(some).buffered(TOPICS_AT_ONCE).collect().await
         }
-    }
+    };
     if asked.include_topic_authorized_operations {
         for topic in topics.iter_mut().filter(|topic| topic.error_code == 0) {
             topic.topic_authorized_operations = operations::TOPIC;
@@ -106,6 +104,22 @@ fn asked_topics(
         }
     }
     Some((names, ids))
+}
+
+/// A topic that is asked for.
+enum Which {
+    Topic(Arc<Topic>),
+    /// It may be created.
+    Name(String, bool),
+    Id(Uuid),
+}
+
+async fn of(broker: &Broker, listed: &Listed, which: Which, version: i16) -> MetadataResponseTopic {
+    match which {
+        Which::Topic(topic) => found(broker, listed, &topic).await,
+        Which::Name(name, creates) => by_name(broker, listed, &name, creates).await,
+        Which::Id(id) => by_id(broker, listed, id, version).await,
+    }
 }
 
 async fn by_name(
@@ -191,7 +205,14 @@ async fn found(broker: &Broker, listed: &Listed, topic: &Topic) -> MetadataRespo
     let lives = |id| broker.topics.by_id(id).is_some();
     let mut told = match count {
         0..MANY => Arc::new(ask(broker, topic).await),
-        _ => broker.told.of(topic.id, lives, || ask(broker, topic)).await,
+        _ => {
+            let ask = || async {
+                let told = ask(broker, topic).await;
+                let is_all = told.iter().all(Result::is_ok);
+                (told, is_all)
+            };
+            broker.told.of(topic.id, lives, ask).await
+        }
     };
     if told.len() != count {
         // It has got more of them since.
@@ -203,9 +224,8 @@ async fn found(broker: &Broker, listed: &Listed, topic: &Topic) -> MetadataRespo
         let mut partition = MetadataResponsePartition::default().with_partition_index(index);
         match told {
             Ok(told) => {
-                let epoch = told.bounds.leader_epoch;
                 partition.leader_id = leader;
-                partition.leader_epoch = i32::try_from(epoch).unwrap_or(i32::MAX);
+                partition.leader_epoch = i32::try_from(told.leader_epoch).unwrap_or(i32::MAX);
                 (partition.replica_nodes, partition.isr_nodes) = replicas(told, leader);
             }
             Err(error) => {
@@ -225,14 +245,14 @@ async fn found(broker: &Broker, listed: &Listed, topic: &Topic) -> MetadataRespo
 
 #[cfg(test)]
 mod tests {
-    use interflow_logstore::{Bounds, NodeId};
+    use interflow_logstore::NodeId;
 
     use super::*;
 
     #[test]
     fn replicas_are_log_stores_and_places_for_those_that_lack() {
         let told = |nodes: &[(u32, bool)], replication_factor| LogReplicas {
-            bounds: Bounds { start: 0, committed: 0, stable: 0, leader_epoch: 0 },
+            leader_epoch: 0,
             replicas: nodes
                 .iter()
                 .map(|(node, is_in_sync)| ReplicaDescription {

@@ -1,6 +1,7 @@
 //! What log stores say of a topic with many partitions: asked once for all clients that ask meanwhile,
-//! and kept for a few times as long as it took. Clients ask for all of a topic when one of its
-//! partitions fails: without this they would keep the log stores from whatever makes them ask.
+//! and kept for a few times as long as it took, an error as long as it took. Clients ask for all of a
+//! topic when one of its partitions fails: without this they would keep the log stores from whatever
+//! makes them ask.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -36,8 +37,8 @@ impl<T> Default for Told<T> {
 }
 
 impl<T> Told<T> {
-    /// What is said of a topic; `ask` finds out. Topics that don't live any more are forgotten.
-    pub(in crate::kafka) async fn of<F: Future<Output = T>>(
+    /// What is said of a topic; `ask` finds out, and whether that is all that there is to say. Topics that don't live any more are forgotten.
+    pub(in crate::kafka) async fn of<F: Future<Output = (T, bool)>>(
         &self,
         topic: Uuid,
         lives: impl Fn(Uuid) -> bool,
@@ -57,8 +58,9 @@ impl<T> Told<T> {
             return Arc::clone(&said.what);
         }
         let begun = Instant::now();
-        let what = Arc::new(ask().await);
-        let until = Instant::now() + (begun.elapsed() * TIMES).min(LONGEST);
+        let (what, is_all) = ask().await;
+        let (what, times) = (Arc::new(what), if is_all { TIMES } else { 1 });
+        let until = Instant::now() + (begun.elapsed() * times).min(LONGEST);
         *said = Some(Said { what: Arc::clone(&what), until });
         what
     }
@@ -73,6 +75,9 @@ mod tests {
 
     use super::*;
 
+    /// What takes so many milliseconds fails.
+    const ERROR: u64 = 1_000;
+
     #[tokio::test(start_paused = true)]
     async fn who_asks_meanwhile_and_shortly_after_is_told_the_same() {
         let (told, asked) = (Told::default(), AtomicU32::new(0));
@@ -83,7 +88,7 @@ mod tests {
                 |_| true,
                 move || async move {
                     sleep(Duration::from_millis(took)).await;
-                    asked.fetch_add(1, Ordering::SeqCst)
+                    (asked.fetch_add(1, Ordering::SeqCst), took != ERROR)
                 },
             )
         };
@@ -98,17 +103,21 @@ mod tests {
         assert_eq!(*ask(0).await, 2);
         // What takes no time is asked each time.
         assert_eq!(*ask(0).await, 3);
+        // An error is shared, and not kept for longer than it took.
+        assert!(join_all((0..100).map(|_| ask(ERROR))).await.iter().all(|said| **said == 4));
+        sleep(Duration::from_millis(ERROR)).await;
+        assert_eq!(*ask(0).await, 5);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_goes_away_while_it_asks_leaves_that_to_the_next() {
         let told = Told::default();
         let topic = Uuid::from_u128(1);
-        let never = told.of(topic, |_| true, std::future::pending::<u32>);
+        let never = told.of(topic, |_| true, std::future::pending::<(u32, bool)>);
         assert!(tokio::time::timeout(Duration::from_secs(1), never).await.is_err());
-        assert_eq!(*told.of(topic, |_| true, || async { 7 }).await, 7);
+        assert_eq!(*told.of(topic, |_| true, || async { (7, true) }).await, 7);
         // Another topic comes, and this one is gone.
-        told.of(Uuid::from_u128(2), |known| known != topic, || async { 8 }).await;
+        told.of(Uuid::from_u128(2), |known| known != topic, || async { (8, true) }).await;
         assert!(!told.topics.lock().contains_key(&topic));
     }
 }

@@ -64,3 +64,24 @@ async fn a_node_that_says_nothing_does_not_keep_others_from_being_told_of() {
     }
     router.close().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn meta_says_where_a_log_is_kept_whose_node_is_down_and_nothing_is_failed_over() {
+    let log = LogId(1);
+    let directory = FakeDirectory::new(&[(log, 0)]);
+    directory.fails_over_to(1);
+    let router = router(&directory);
+    // A node's own word, where it has one: this one names no replicas.
+    let told = router.replicas(log).await.unwrap();
+    assert_eq!((told.leader_epoch, told.replicas.len()), (0, 0));
+    directory.nodes[0].set(Mode::Down);
+    let told = router.replicas(log).await.unwrap();
+    let in_sync: Vec<_> = told.replicas.iter().map(|at| (at.node.0, at.is_in_sync)).collect();
+    assert_eq!((told.leader_epoch, in_sync), (7, vec![(1, false), (2, true)]));
+    assert_eq!(directory.failovers(log), 0);
+    assert_eq!(router.replicas(LogId(9)).await.unwrap_err(), LogError::NoSuchLog);
+    // Whoever appends finds out.
+    assert!(router.append(append(log, "a")).await.is_ok());
+    assert_eq!(directory.failovers(log), 1);
+    router.close().await;
+}

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use super::*;
-use crate::{AppendKey, AppendKind, Appended, NodeClient, NodeId, Unanswered};
+use crate::{AppendKey, AppendKind, Appended, NodeClient, NodeId, ReplicaDescription, Unanswered};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -269,6 +269,14 @@ impl Directory for FakeDirectory {
         self.looked.fetch_add(1, Ordering::Relaxed);
         let node = self.at.lock().get(&log).cloned().unwrap_or(Err(RouteError::NoSuchLog))?;
         Ok(self.nodes[node].clone())
+    }
+
+    /// On both nodes.
+    async fn replicas(&self, log: LogId) -> Result<LogReplicas, RouteError> {
+        self.at.lock().get(&log).cloned().unwrap_or(Err(RouteError::NoSuchLog))?;
+        let replica = |node| ReplicaDescription { node: NodeId(node), lag: 0, is_in_sync: true };
+        let replicas = vec![replica(1), replica(2)];
+        Ok(LogReplicas { leader_epoch: 7, replicas, replication_factor: 0 })
     }
 
     async fn fail_over(&self, log: LogId, suspect: NodeId) -> Result<(), RouteError> {

@@ -13,7 +13,7 @@ use tonic::{Response, Status};
 use super::Grpc;
 use super::node::{Doubt, Doubts, is_final};
 use crate::rpc::{MAX_LOGS, wire};
-use crate::{LogDescription, LogError, LogReplicas};
+use crate::{Bounds, LogDescription, LogError};
 
 /// Calls about many logs at a time.
 const DESCRIBING_AT_ONCE: usize = 4;
@@ -77,6 +77,11 @@ impl Calls {
         }
     }
 
+    /// The node could not be reached, and it isn't time yet to try again.
+    pub(super) fn is_pausing(&self) -> bool {
+        self.backoff.is_pausing()
+    }
+
     pub(super) async fn attempt<T, F>(&self, call: impl Fn(Grpc) -> F) -> Result<T, Unreachable>
     where
         F: Future<Output = Result<Response<T>, Status>>,
@@ -107,17 +112,12 @@ impl Calls {
         answer.unwrap_or_else(|_| Err(Unreachable::silent()))
     }
 
-    pub(super) async fn replicas(&self, log: LogId) -> Result<LogReplicas, LogError> {
+    pub(super) async fn bounds(&self, log: LogId) -> Result<Bounds, LogError> {
         use bounds_response::Result as Of;
         let request = proto::LogRequest { log: log.0 };
         let call = |mut grpc: Grpc| async move { grpc.bounds(request).await };
-        let answer = self.call(log, call).await?;
-        match answer.result {
-            Some(Of::Bounds(bounds)) => Ok(LogReplicas {
-                bounds: wire::bounds(&bounds).ok_or_else(not_understood)?,
-                replicas: answer.replicas.iter().map(wire::replica).collect(),
-                replication_factor: answer.replication_factor,
-            }),
+        match self.call(log, call).await?.result {
+            Some(Of::Bounds(bounds)) => wire::bounds(&bounds).ok_or_else(not_understood),
             Some(Of::Error(error)) => Err(refusal(error)),
             None => Err(not_understood()),
         }
@@ -224,7 +224,7 @@ impl Calls {
 
 const NOT_UNDERSTOOD: &str = "its answer is not understood";
 
-fn not_understood() -> LogError {
+pub(super) fn not_understood() -> LogError {
     LogError::Unavailable(NOT_UNDERSTOOD.to_owned())
 }
 

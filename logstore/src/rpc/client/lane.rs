@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashSet;
 use interflow_meta::grpc::{Backoff, told};
 use interflow_meta::{LogId, NodeId};
 use interflow_proto::log as proto;
@@ -152,9 +153,14 @@ impl Lane {
 
     async fn keep(self: &Arc<Self>, mut grpc: Grpc, hello: proto::Hello) {
         let backoff = Backoff::default();
+        // Logs that were told of since no stream could be made.
+        let mut doubted = None;
         loop {
             self.wait_for_appends().await;
-            backoff.ready().await;
+            match &mut doubted {
+                Some(doubted) => self.pause(&backoff, doubted).await,
+                None => backoff.ready().await,
+            }
             let stream = {
                 let mut state = self.state.lock();
                 state.stream += 1;
@@ -181,8 +187,28 @@ impl Lane {
             };
             backoff.failed();
             // One that was lost is made again at once; one that can't be made is a node's that is down.
+            for log in &unanswered {
+                self.doubts.tell(self.node, *log, Doubt::Unreachable);
+            }
+            doubted = (!was_welcome).then(|| unanswered.into_iter().collect());
+        }
+    }
+
+    /// Waits until the node, which is down, is tried again. Appends to other logs that come meanwhile
+    /// needn't wait for that.
+    async fn pause(&self, backoff: &Backoff, doubted: &mut HashSet<LogId>) {
+        let ready = backoff.ready();
+        tokio::pin!(ready);
+        loop {
+            let changed = self.changed.notified();
+            let mut unanswered = self.state.lock().queues.unanswered();
+            unanswered.retain(|log| doubted.insert(*log));
             for log in unanswered {
                 self.doubts.tell(self.node, log, Doubt::Unreachable);
+            }
+            tokio::select! {
+                () = &mut ready => return,
+                () = changed => {}
             }
         }
     }
@@ -292,5 +318,56 @@ impl Outgoing for Lane {
             return Next::Over;
         }
         state.queues.next(Instant::now()).map_or(Next::Wait, Next::Request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::sync::mpsc;
+
+    use crate::{Append, AppendKind, Doubts, LogClient, LogId, RemoteLogs, RemoteLogsOptions};
+
+    fn append(log: LogId) -> Append {
+        Append {
+            log,
+            kind: AppendKind::Data,
+            key: None,
+            window: 5,
+            count: 1,
+            max_timestamp: 0,
+            digest: None,
+            early: false,
+            batch: Bytes::from_static(b"a"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_append_to_a_node_that_is_down_makes_a_doubt_at_once() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let (told, mut doubts) = mpsc::unbounded_channel();
+        let hear = move |_, log, _| told.send((log, tokio::time::Instant::now())).unwrap();
+        let options = RemoteLogsOptions {
+            doubts: Doubts::new(hear),
+            ..RemoteLogsOptions::new("127.0.0.1", port, 1)
+        };
+        let logs = RemoteLogs::open(options).unwrap();
+        let first = logs.append(append(LogId(1)));
+        // It is tried again and again, after pauses that become longer.
+        for _ in 0..8 {
+            assert_eq!(doubts.recv().await.unwrap().0, LogId(1));
+        }
+        let now = tokio::time::Instant::now();
+        let second = logs.append(append(LogId(2)));
+        assert_eq!(doubts.recv().await, Some((LogId(2), now)));
+        // With the next attempt both.
+        let mut next = [doubts.recv().await.unwrap(), doubts.recv().await.unwrap()];
+        next.sort_unstable();
+        assert_eq!(next.map(|(log, _)| log), [LogId(1), LogId(2)]);
+        assert!(next[0].1 > now);
+        logs.close().await;
+        assert!(first.await.is_err() && second.await.is_err());
     }
 }

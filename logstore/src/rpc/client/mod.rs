@@ -8,6 +8,7 @@ mod observed;
 pub(crate) mod queues;
 mod reading;
 mod recoveries;
+mod replicas;
 mod stream;
 mod watching;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use interflow_meta::grpc::{Credentials, Remote, told};
 use interflow_meta::{Epoch, LogId, NodeId, Offset};
 use interflow_proto::log as proto;
@@ -31,6 +33,7 @@ pub use self::node::{Doubt, Doubts, NodeClient, Unanswered};
 use self::queues::QueueLimits;
 use self::reading::{ReadLimits, Reading};
 use self::recoveries::Recoveries;
+use self::replicas::Replicas;
 use self::watching::Watching;
 use super::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, PROTOCOL};
 use crate::client::only;
@@ -107,6 +110,7 @@ pub struct RemoteLogs {
     reading: Arc<Reading>,
     calls: Arc<Calls>,
     recoveries: Recoveries,
+    replicas: Replicas,
     node: NodeId,
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -166,6 +170,7 @@ impl RemoteLogs {
             watching,
             reading,
             recoveries: Recoveries::new(Arc::clone(&calls)),
+            replicas: Replicas::new(Arc::clone(&calls)),
             calls,
             node: id,
             closing,
@@ -179,6 +184,19 @@ impl RemoteLogs {
         self.closing.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    fn spawn(&self, calls: BoxFuture<'static, ()>) {
+        let closing = self.closing.clone();
+        self.tasks.spawn(async move { closing.run_until_cancelled(calls).await });
+    }
+
+    async fn until_closed<T>(
+        &self,
+        asking: impl Future<Output = Result<T, LogError>>,
+    ) -> Result<T, LogError> {
+        let closed = || Err(LogError::Unavailable("the node's client is closed".to_owned()));
+        self.closing.run_until_cancelled(asking).await.unwrap_or_else(closed)
     }
 }
 
@@ -218,11 +236,11 @@ impl LogClient for RemoteLogs {
     }
 
     async fn bounds(&self, log: LogId) -> Result<Bounds, LogError> {
-        Ok(self.calls.replicas(log).await?.bounds)
+        self.calls.bounds(log).await
     }
 
     async fn replicas(&self, log: LogId) -> Result<LogReplicas, LogError> {
-        self.calls.replicas(log).await
+        self.until_closed(self.replicas.of(log, |calls| self.spawn(calls))).await
     }
 
     async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {
@@ -278,13 +296,6 @@ impl LogClient for RemoteLogs {
     }
 
     async fn recover(&self, log: LogId, epoch: Epoch) -> Result<(), LogError> {
-        let (closing, tasks) = (self.closing.clone(), self.tasks.clone());
-        let spawn = |calls| {
-            tasks.spawn(async move { closing.run_until_cancelled(calls).await });
-        };
-        let recovering = self.recoveries.recover(log, epoch, spawn);
-        let recovered = self.closing.run_until_cancelled(recovering).await;
-        let closed = || Err(LogError::Unavailable("the node's client is closed".to_owned()));
-        recovered.unwrap_or_else(closed)
+        self.until_closed(self.recoveries.recover(log, epoch, |calls| self.spawn(calls))).await
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use interflow_meta::grpc::told;
+use interflow_meta::grpc::{Asked, Gather, told};
 use interflow_meta::{Epoch, LogId};
 use interflow_proto::log as proto;
 use tokio::sync::oneshot;
@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 use super::Grpc;
 use super::calls::{Calls, refusal};
 use crate::LogError;
-use crate::gather::{Asked, Gather};
 use crate::rpc::MAX_LOGS;
 
 /// Calls at a time, each until the last of its logs is recovered or given up.

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::stream::{BoxStream, FuturesUnordered};
 use futures_util::{Stream, StreamExt};
 use interflow_meta::{Epoch, LogId};
@@ -80,18 +81,22 @@ impl Log for LogServer {
 
     async fn bounds(&self, request: Request<proto::LogRequest>) -> Answer<proto::BoundsResponse> {
         use bounds_response::Result as Of;
-        let answer = match self.logs.replicas(LogId(request.into_inner().log)).await {
-            Ok(told) => proto::BoundsResponse {
-                result: Some(Of::Bounds(wire::bounds_message(&told.bounds))),
-                replicas: told.replicas.iter().map(wire::replica_message).collect(),
-                replication_factor: told.replication_factor,
-            },
-            Err(error) => proto::BoundsResponse {
-                result: Some(Of::Error(wire::log_error_message(&error))),
-                ..proto::BoundsResponse::default()
-            },
+        let result = match self.logs.bounds(LogId(request.into_inner().log)).await {
+            Ok(bounds) => Of::Bounds(wire::bounds_message(&bounds)),
+            Err(error) => Of::Error(wire::log_error_message(&error)),
         };
-        Ok(Response::new(answer))
+        Ok(Response::new(proto::BoundsResponse { result: Some(result) }))
+    }
+
+    async fn replicas(
+        &self,
+        request: Request<proto::ReplicasRequest>,
+    ) -> Answer<proto::ReplicasResponse> {
+        let logs = request.into_inner().logs;
+        check_count(logs.len())?;
+        let asked = logs.into_iter().map(|log| self.logs.replicas(LogId(log)));
+        let results = join_all(asked).await.iter().map(wire::replicas_message).collect();
+        Ok(Response::new(proto::ReplicasResponse { results }))
     }
 
     async fn batch_at_time(

@@ -18,8 +18,8 @@ use prost::Message;
 
 use crate::{
     Append, AppendKey, AppendKind, AppendResult, Appended, Bounds, EarlyBatch, KeyDigest,
-    LogDescription, LogError, Read, ReadOutcome, ReplicaDescription, SegmentDescription,
-    StoredBatch,
+    LogDescription, LogError, LogReplicas, Read, ReadOutcome, ReplicaDescription,
+    SegmentDescription, StoredBatch,
 };
 
 /// What a result takes in a message besides itself: its tag and its length.
@@ -131,6 +131,19 @@ pub(super) fn replica_message(replica: &ReplicaDescription) -> proto::Replica {
 pub(super) fn replica(message: &proto::Replica) -> ReplicaDescription {
     let proto::Replica { node, lag, is_in_sync } = *message;
     ReplicaDescription { node: NodeId(node), lag, is_in_sync }
+}
+
+pub(super) fn replicas_message(said: &Result<LogReplicas, LogError>) -> proto::ReplicasResult {
+    use proto::replicas_result::Result as Of;
+    let result = match said {
+        Ok(LogReplicas { leader_epoch, replicas, replication_factor }) => Of::Kept(proto::Kept {
+            leader_epoch: *leader_epoch,
+            replicas: replicas.iter().map(replica_message).collect(),
+            replication_factor: *replication_factor,
+        }),
+        Err(error) => Of::Error(log_error_message(error)),
+    };
+    proto::ReplicasResult { result: Some(result) }
 }
 
 pub(super) fn bounds_message(bounds: &Bounds) -> proto::Bounds {

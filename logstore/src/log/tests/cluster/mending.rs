@@ -7,6 +7,8 @@ use super::*;
 use crate::core::chain::{Closed, Open};
 use crate::core::segment::Nodes;
 use crate::log::registry::Roll;
+use crate::log::state::segment;
+use crate::peers::Pull;
 use crate::store::EntryStore;
 use crate::{Epoch, LogError};
 
@@ -189,4 +191,29 @@ async fn a_sequencer_finds_in_meta_that_it_is_none_any_more() {
     rest().await;
     assert_eq!(cluster.at(1).logs.bounds(log).await, Err(LogError::NotSequencer));
     assert_eq!(put(&cluster, log, 1).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_stays_for_a_while_though_meta_does_not_name_its_node() {
+    let cluster = Cluster::mending(4).await;
+    let log = cluster.create(1, &[1, 2, 3]);
+    for n in 0..5 {
+        put(&cluster, log, n).await;
+    }
+    // The log doesn't go on there.
+    cluster.net.set_writable(node(4), false);
+    cluster.at(1).logs.inner.known(log).expect("a log").begin_roll(&cluster.at(1).logs.inner);
+    rest().await;
+    assert_eq!(cluster.chains.record(log).closed[0].end, 5);
+    let id = segment(log, Epoch(0));
+    let pull = Pull { id, base: 0, source: node(1), until: 5, is_anew: false };
+    assert_eq!(cluster.at(4).logs.peer_pull(pull).await, Ok(5));
+    // Who had it made would say so in meta by then.
+    for _ in 0..6 {
+        rest().await;
+        assert_eq!(cluster.stored(4, log, 0), 5);
+    }
+    rest().await;
+    assert!(cluster.at(4).store.segments().iter().all(|found| found.id != id));
+    assert_eq!(cluster.stored(1, log, 0), 5);
 }

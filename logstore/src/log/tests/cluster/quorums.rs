@@ -1,5 +1,6 @@
 //! As many replicas have an append as its log says, and never fewer than a majority.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::super::{keyed, poll};
@@ -94,6 +95,7 @@ async fn what_lies_in_a_short_segment_is_not_acknowledged_before_it_is_repaired(
         rest(1).await;
         assert!(cluster.chains.record(log).closed[0].is_short);
     }
+    assert_eq!(cluster.at(at).logs.metrics().withheld.load(Ordering::Relaxed), 60);
     cluster.net.heal();
     let again = cluster.until_kept(at, || keyed(log, 7, 1, "b")).await;
     assert_eq!((again.base_offset, again.duplicate), (1, true));

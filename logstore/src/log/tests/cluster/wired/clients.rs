@@ -42,6 +42,7 @@ impl Places for Known {
             let head = record.ok_or(RouteError::NoSuchLog)?.head;
             let place = Place {
                 epoch: head.epoch,
+                leader_epoch: head.leader_epoch,
                 sequencer: head.sequencer.node,
                 replicas: head.replicas.to_vec(),
             };

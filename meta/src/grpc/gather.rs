@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 /// Questions to one place.
-pub(crate) struct Gather<Q, A> {
+pub struct Gather<Q, A> {
     state: Mutex<Waiting<Q, A>>,
     /// Questions in one call.
     max: usize,
@@ -27,7 +27,7 @@ struct Waiting<Q, A> {
 }
 
 /// A question and who waits for its answer. Dropped, it has none.
-pub(crate) type Asked<Q, A> = (Q, oneshot::Sender<A>);
+pub type Asked<Q, A> = (Q, oneshot::Sender<A>);
 
 /// A task that makes calls. Ended before it is through, nobody asks what waits.
 struct Calling<Q, A>(Option<Arc<Gather<Q, A>>>);
@@ -59,14 +59,16 @@ impl<Q, A> std::fmt::Debug for Gather<Q, A> {
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
-    pub(crate) fn new(max: usize, max_calls: usize) -> Arc<Self> {
+    /// So many questions in a call at most, and so many calls at a time.
+    #[must_use]
+    pub fn new(max: usize, max_calls: usize) -> Arc<Self> {
         let state = Mutex::new(Waiting { questions: VecDeque::new(), calls: 0, unanswered: 0 });
         Arc::new(Self { state, max, max_calls })
     }
 
     /// The answer to `question`, which goes with others by `call`: one answer each, in their order.
     /// The calls are made in a task that `spawn` starts. `None`: that task was ended.
-    pub(crate) async fn ask<F>(
+    pub async fn ask<F>(
         self: &Arc<Self>,
         spawn: impl FnOnce(BoxFuture<'static, ()>),
         question: Q,
@@ -97,7 +99,7 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
     }
 
     /// The same with a call that answers each question in its own time.
-    pub(crate) async fn ask_each<F>(
+    pub async fn ask_each<F>(
         self: &Arc<Self>,
         spawn: impl FnOnce(BoxFuture<'static, ()>),
         question: Q,
@@ -150,8 +152,7 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
     }
 
     /// Questions without an answer.
-    #[cfg(test)]
-    pub(crate) fn unanswered(&self) -> usize {
+    pub fn unanswered(&self) -> usize {
         self.state.lock().unanswered
     }
 }
