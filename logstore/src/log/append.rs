@@ -459,6 +459,7 @@ impl State {
             effects.replies.push((reply, result));
         }
         if active.replication.take_progress() {
+            active.confirm(inner);
             self.tell_bounds();
         }
     }

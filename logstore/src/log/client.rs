@@ -58,7 +58,7 @@ impl LogClient for LogStore {
     }
 
     async fn bounds(&self, log: LogId) -> Result<Bounds, LogError> {
-        let log = self.inner.ready(log).await?;
+        let log = self.inner.current(log).await?;
         let state = log.state.lock();
         state.ready().map(|ready| ready.bounds()).ok_or(LogError::NoSuchLog)
     }
@@ -78,7 +78,7 @@ impl LogClient for LogStore {
     }
 
     async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {
-        let log = self.inner.ready(read.log).await.map_err(|error| match error {
+        let log = self.inner.current(read.log).await.map_err(|error| match error {
             LogError::NoSuchLog => ReadError::NoSuchLog,
             LogError::NotSequencer => ReadError::NotSequencer,
             other => ReadError::Io(other.to_string()),
@@ -91,7 +91,7 @@ impl LogClient for LogStore {
         log: LogId,
         observer: Arc<dyn LogObserver>,
     ) -> Result<Observation, LogError> {
-        let log = self.inner.ready(log).await?;
+        let log = self.inner.current(log).await?;
         let id = {
             let mut state = log.state.lock();
             let ready = state.ready().ok_or(LogError::NoSuchLog)?;
@@ -114,12 +114,12 @@ impl LogClient for LogStore {
         log: LogId,
         timestamp: i64,
     ) -> Result<Option<(Offset, i64)>, LogError> {
-        let log = self.inner.ready(log).await?;
+        let log = self.inner.current(log).await?;
         query::batch_at_time(&self.inner, &log, timestamp).await
     }
 
     async fn batch_of_max_time(&self, log: LogId) -> Result<Option<(Offset, i64)>, LogError> {
-        let log = self.inner.ready(log).await?;
+        let log = self.inner.current(log).await?;
         query::batch_of_max_time(&self.inner, &log).await
     }
 
@@ -128,14 +128,14 @@ impl LogClient for LogStore {
         log: LogId,
         leader_epoch: u32,
     ) -> Result<Option<(u32, Offset)>, LogError> {
-        let log = self.inner.ready(log).await?;
+        let log = self.inner.current(log).await?;
         let state = log.state.lock();
         let ready = state.ready().ok_or(LogError::NoSuchLog)?;
         Ok(ready.chain.end_of_leader_epoch(leader_epoch, ready.committed()))
     }
 
     async fn trim(&self, log: LogId, before: Offset) -> Result<Offset, LogError> {
-        let log = self.inner.ready(log).await?;
+        let log = self.inner.current(log).await?;
         let bounds = {
             let state = log.state.lock();
             state.ready().map(|ready| ready.bounds()).ok_or(LogError::NoSuchLog)?

@@ -11,6 +11,7 @@ mod append;
 mod client;
 mod closing;
 mod config;
+mod current;
 mod gather;
 mod lags;
 mod links;

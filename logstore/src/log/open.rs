@@ -146,6 +146,7 @@ impl Active {
             links: Vec::new(),
             kept: Kept::new(&inner.kept),
             stuck_until_ms: None,
+            confirmed_ms: inner.clock.monotonic_ms(),
             stage: Stage::Open,
             fill: Fill::default(),
             max_timestamp: None,

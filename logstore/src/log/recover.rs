@@ -1,5 +1,6 @@
 //! What a restart makes of a log: how far it goes, and who appended what.
 
+use bytes::Bytes;
 use interflow_meta::{Durability, Epoch, LogId, Offset};
 
 use super::service::Inner;
@@ -70,9 +71,20 @@ fn last_end(inner: &Inner, open: &Open, end: Offset) -> Offset {
     longest.max(end.saturating_add(MAX_AHEAD))
 }
 
+/// What is to be replayed of a segment, up to an offset.
+enum Behind {
+    /// It is on this disk: from this offset.
+    Here(Epoch, Offset),
+    /// What another node has said.
+    Told(Vec<(EntryHeader, Bytes)>),
+}
+
 /// The producer table at `end` of the open segment: the last snapshot and the headers behind it,
 /// from the newest segment that has either. `superseded` are segments on the disk that are not in
 /// the chain (they hold no offsets, but may hold a snapshot).
+///
+/// # Errors
+/// A segment can't be read now: of a log with one replica that has moved, where it was before.
 pub(super) async fn producers(
     inner: &Inner,
     log: LogId,
@@ -94,6 +106,30 @@ pub(super) async fn producers(
             continue;
         }
         let id = segment(log, epoch);
+        if let Some(closed) = chain.closed_segment(epoch)
+            && closed.end > closed.base
+            && !inner.has_all(id, closed)
+        {
+            match sources::since_snapshot(inner, id, closed).await {
+                Ok(headers) => {
+                    let snapshot = snapshot_of(&headers);
+                    let is_first = begins_at(&headers, closed.base);
+                    behind.push((Behind::Told(headers), closed.end));
+                    match snapshot {
+                        Some(snapshot) => producers = snapshot,
+                        // It began without one: nobody was known then.
+                        None if is_first => {}
+                        None => continue,
+                    }
+                    break;
+                }
+                Err(StoreError::Damaged(range)) => {
+                    warn_of_headers(log, epoch, &range);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+        }
         let Some(found) = inner.store.segment(id) else { continue };
         let snapshot = match inner.store.last_snapshot(id).await {
             Ok(Some((header, payload))) => match Producers::decode(&payload) {
@@ -105,7 +141,7 @@ pub(super) async fn producers(
             },
             Ok(None) if found.end > found.start => {
                 // It began without a snapshot: nobody was known then.
-                behind.push((epoch, found.start, end));
+                behind.push((Behind::Here(epoch, found.start), end));
                 break;
             }
             Ok(None) => continue,
@@ -118,30 +154,53 @@ pub(super) async fn producers(
         match snapshot {
             Some((snapshot, from)) => {
                 producers = snapshot;
-                behind.push((epoch, from, end));
+                behind.push((Behind::Here(epoch, from), end));
                 break;
             }
             // Who was known when it began stands in the segment before it.
-            None => behind.push((epoch, found.start, end)),
+            None => behind.push((Behind::Here(epoch, found.start), end)),
         }
     }
-    for (epoch, from, end) in behind.into_iter().rev() {
-        match inner.store.headers(segment(log, epoch), from).await {
-            Ok(entries) => {
-                for (header, _) in &entries {
-                    if header.base_offset >= from && header.base_offset < end {
-                        replay(&mut producers, header, inner.clock.wall_ms(), limits);
+    for (what, end) in behind.into_iter().rev() {
+        let (headers, from) = match what {
+            Behind::Told(headers) => (headers.into_iter().map(|(header, _)| header).collect(), 0),
+            Behind::Here(epoch, from) => {
+                match inner.store.headers(segment(log, epoch), from).await {
+                    Ok(headers) => {
+                        let headers = headers.into_iter().map(|(header, _)| header);
+                        (headers.collect::<Vec<_>>(), from)
                     }
+                    Err(StoreError::Damaged(range)) => {
+                        warn_of_headers(log, epoch, &range);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
                 }
             }
-            Err(StoreError::Damaged(range)) => tracing::warn!(
-                %log, %epoch, ?range,
-                "headers are damaged: producers may be able to append a batch twice"
-            ),
-            Err(error) => return Err(error),
+        };
+        for header in headers.iter().filter(|at| (from..end).contains(&at.base_offset)) {
+            replay(&mut producers, header, inner.clock.wall_ms(), limits);
         }
     }
     Ok(producers)
+}
+
+fn warn_of_headers(log: LogId, epoch: Epoch, range: &std::ops::Range<Offset>) {
+    tracing::warn!(
+        %log, %epoch, ?range,
+        "headers are damaged: producers may be able to append a batch twice"
+    );
+}
+
+/// The snapshot that headers begin with, if they do.
+fn snapshot_of(headers: &[(EntryHeader, Bytes)]) -> Option<Producers> {
+    let (header, payload) = headers.first()?;
+    let is_snapshot = header.kind == EntryKind::Snapshot;
+    is_snapshot.then(|| Producers::decode(payload).ok())?.map(|(producers, _)| producers)
+}
+
+fn begins_at(headers: &[(EntryHeader, Bytes)], base: Offset) -> bool {
+    headers.first().is_some_and(|(header, _)| header.base_offset == base)
 }
 
 /// The producer table at the end of the closed segments of a log with several replicas: the newest
@@ -176,21 +235,14 @@ pub(super) async fn replicated_producers(
         let headers = match sources::since_snapshot(inner, id, closed).await {
             Ok(headers) => headers,
             Err(StoreError::Damaged(range)) => {
-                tracing::warn!(
-                    %log, epoch = %closed.epoch, ?range,
-                    "headers are damaged: producers may be able to append a batch twice"
-                );
+                warn_of_headers(log, closed.epoch, &range);
                 continue;
             }
             Err(error) => return Err(error),
         };
-        let snapshot = headers
-            .first()
-            .filter(|(header, _)| header.kind == EntryKind::Snapshot)
-            .and_then(|(_, payload)| Producers::decode(payload).ok());
-        let is_first = headers.first().is_some_and(|(header, _)| header.base_offset == closed.base);
+        let (snapshot, is_first) = (snapshot_of(&headers), begins_at(&headers, closed.base));
         behind.push((closed.end, headers));
-        if let Some((snapshot, _)) = snapshot {
+        if let Some(snapshot) = snapshot {
             producers = snapshot;
             break;
         }

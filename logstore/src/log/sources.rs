@@ -75,7 +75,9 @@ pub(super) async fn since_snapshot(
         return since_snapshot_at(inner, None, id, closed).await;
     }
     let mut failure = StoreError::Damaged(closed.base..closed.end);
-    for node in inner.others(closed) {
+    // What only one had that is gone is gone.
+    let others = inner.others(closed).into_iter().filter(|node| !inner.peers.is_gone(*node));
+    for node in others {
         match since_snapshot_at(inner, Some(node), id, closed).await {
             // One that lacks the end knows producers that have gone on since.
             Ok(all) if all.iter().any(|(header, _)| end(header) >= closed.end) => return Ok(all),

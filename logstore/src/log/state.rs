@@ -112,6 +112,8 @@ pub(super) struct Active {
     pub(super) kept: Kept,
     /// Since when something waits for a quorum that can't come about, and when that is too long.
     pub(super) stuck_until_ms: Option<u64>,
+    /// When replicas or meta have last said that it is the log's.
+    pub(super) confirmed_ms: u64,
     pub(super) stage: Stage,
     pub(super) fill: Fill,
     pub(super) max_timestamp: Option<i64>,

@@ -217,3 +217,31 @@ async fn a_copy_stays_for_a_while_though_meta_does_not_name_its_node() {
     assert!(cluster.at(4).store.segments().iter().all(|found| found.id != id));
     assert_eq!(cluster.stored(1, log, 0), 5);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sequencer_that_heard_of_nobody_for_a_while_looks_into_meta_before_it_says_anything() {
+    let cluster = Cluster::mending(3).await;
+    let log = cluster.create(1, &[1, 2, 3]);
+    put(&cluster, log, 0).await;
+    // It stands still for the others, which go on, and then has its connections back.
+    for other in [2, 3] {
+        cluster.net.cut(node(1), node(other));
+        cluster.net.cut(node(other), node(1));
+    }
+    cluster.at(2).logs.recover(log, Epoch(0)).await.expect("recovered");
+    assert_eq!(put(&cluster, log, 1).await, 1);
+    cluster.net.heal();
+    let committed = async |at| cluster.at(at).logs.bounds(log).await.map(|told| told.committed);
+    assert_eq!(committed(1).await, Ok(1), "as it was a moment ago");
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(committed(1).await, Err(LogError::NotSequencer));
+    // Without meta it says what it knows.
+    let at = cluster.sequencer(log).0;
+    cluster.chains.set_down(true);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(committed(at).await, Ok(2));
+    cluster.chains.set_down(false);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(committed(at).await, Ok(2));
+    assert_eq!(put(&cluster, log, 2).await, 2);
+}

@@ -31,6 +31,8 @@ struct State {
     closed: BTreeMap<(LogId, Epoch), Closed>,
     /// What a life of a node has said to be committed.
     committed: BTreeMap<(LogId, NodeId, u64), Offset>,
+    /// What was damaged on a node's disk: until that is mended it has less than it said.
+    damaged: BTreeSet<(NodeId, SegmentId)>,
     violations: Vec<String>,
 }
 
@@ -80,7 +82,8 @@ impl Oracle {
         if closed.end == closed.base || closed.is_short {
             return;
         }
-        let holders = self.holders(SegmentId { log, epoch: closed.epoch }, before, closed.end);
+        let id = SegmentId { log, epoch: closed.epoch };
+        let holders = self.holders(&state, id, before, closed.end);
         if holders < before.quorum().acks {
             let (epoch, end) = (closed.epoch, closed.end);
             state
@@ -88,9 +91,12 @@ impl Oracle {
         }
     }
 
-    fn holders(&self, id: SegmentId, head: &Head, end: Offset) -> usize {
+    fn holders(&self, state: &State, id: SegmentId, head: &Head, end: Offset) -> usize {
         let disks = self.disks.lock();
-        let has = |node: &&NodeId| disks.get(node).is_some_and(|disk| disk.durable_end(id) >= end);
+        let has = |node: &&NodeId| {
+            state.damaged.contains(&(**node, id))
+                || disks.get(node).is_some_and(|disk| disk.durable_end(id) >= end)
+        };
         head.replicas.iter().filter(has).count()
     }
 
@@ -139,7 +145,8 @@ impl Oracle {
             }
             let id = SegmentId { log, epoch: *epoch };
             let has = |node: &&NodeId| {
-                disks.get(node).is_some_and(|disk| disk.has_durable(id, offset, &payload))
+                state.damaged.contains(&(**node, id))
+                    || disks.get(node).is_some_and(|disk| disk.has_durable(id, offset, &payload))
             };
             // What was closed short can be read before it is repaired, to any node. It is not
             // acknowledged before.
@@ -215,6 +222,11 @@ impl Oracle {
         !is_short && head.is_some_and(is_twice)
     }
 
+    /// A segment is damaged at one node.
+    pub(super) fn damaged(&self, node: NodeId, id: SegmentId) {
+        self.state.lock().damaged.insert((node, id));
+    }
+
     /// At the end, all of a log was read: `all` in the log's order. `keyed` are the values that
     /// producers with sequences have sent, in their order, a list a producer.
     pub(super) fn ended(&self, log: LogId, all: &[(Offset, u32, String)], keyed: &[Vec<String>]) {
@@ -262,7 +274,7 @@ impl Oracle {
             .collect();
         for ((_, epoch), end) in whole {
             let Some(head) = state.opened.get(&(log, epoch)).cloned() else { continue };
-            let holders = self.holders(SegmentId { log, epoch }, &head, end);
+            let holders = self.holders(&state, SegmentId { log, epoch }, &head, end);
             if holders < head.quorum().acks {
                 state.fail(format!("I4: at last log {log} epoch {epoch} is on {holders} nodes"));
             }

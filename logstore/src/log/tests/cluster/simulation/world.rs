@@ -164,6 +164,7 @@ impl World {
         let found = &all[rng.random_range(0..=last)];
         let from = rng.random_range(found.start..found.end);
         self.note(format_args!("damage {node} {:?} {from}..{}", found.id, found.end));
+        self.oracle.damaged(node, found.id);
         disk.damage(found.id, from..found.end);
         true
     }
