@@ -10,7 +10,7 @@ use super::registry::LogRecord;
 use super::service::LogStore;
 use super::state::Active;
 use super::{pulling, query, read, recovering, replicas, retain, scrub};
-use crate::core::segment::{Head, Life};
+use crate::core::segment::Life;
 use crate::peers::{
     Checked, Checking, Fetch, Fetched, PeerError, Pull, Replies, Seal, Sealed, ToReplica,
 };
@@ -73,8 +73,8 @@ impl LogClient for LogStore {
                 replication_factor: u32::try_from(ready.factor.replicas).unwrap_or(u32::MAX),
             });
         }
-        let head = self.inner.head(log).await.map_err(|error| LogError::Meta(error.0))?;
-        Ok(self.inner.rests(&head.ok_or(LogError::NoSuchLog)?))
+        let record = self.inner.record(log).await.map_err(|error| LogError::Meta(error.0))?;
+        Ok(self.inner.rests(&record.ok_or(LogError::NoSuchLog)?))
     }
 
     async fn read(&self, read: Read) -> Result<ReadOutcome, ReadError> {
@@ -195,7 +195,7 @@ impl LogClient for LogStore {
 
 impl super::service::Inner {
     /// Where a log is kept of which no sequencer is known.
-    fn rests(&self, head: &Head) -> LogReplicas {
+    fn rests(&self, LogRecord { head, factor, .. }: &LogRecord) -> LogReplicas {
         let candidates = self.peers.candidates();
         let is_live = |node: &NodeId| candidates.iter().any(|candidate| candidate.node == *node);
         let replica =
@@ -203,7 +203,7 @@ impl super::service::Inner {
         LogReplicas {
             leader_epoch: head.leader_epoch,
             replicas: head.replicas.iter().map(replica).collect(),
-            replication_factor: 0,
+            replication_factor: u32::try_from(factor.replicas).unwrap_or(u32::MAX),
         }
     }
 }

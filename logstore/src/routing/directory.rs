@@ -136,6 +136,8 @@ pub(crate) struct Place {
     pub(crate) leader_epoch: u32,
     pub(crate) sequencer: NodeId,
     pub(crate) replicas: Vec<NodeId>,
+    /// How many there are to be.
+    pub(crate) replication_factor: u32,
 }
 
 /// A log's open segment, and the address of its sequencer.
@@ -176,10 +178,11 @@ impl Places for Meta {
             Err(error) => return vec![Err(of_meta(error)); logs.len()],
         };
         let placed = |head: Option<LogHead>| {
-            let LogHead { open, .. } = head.ok_or(RouteError::NoSuchLog)?;
+            let LogHead { open, replication_factor, .. } = head.ok_or(RouteError::NoSuchLog)?;
             let address = addresses.get(&open.sequencer).cloned();
             let OpenSegment { epoch, leader_epoch, sequencer, replicas, .. } = open;
-            Ok((Place { epoch, leader_epoch, sequencer, replicas }, address))
+            let place = Place { epoch, leader_epoch, sequencer, replicas, replication_factor };
+            Ok((place, address))
         };
         heads.into_iter().map(placed).collect()
     }
@@ -305,10 +308,10 @@ impl Directory for MetaDirectory {
     }
 
     async fn replicas(&self, log: LogId) -> Result<LogReplicas, RouteError> {
-        let (Place { leader_epoch, replicas, .. }, _) = self.place(log).await?;
+        let (Place { leader_epoch, replicas, replication_factor, .. }, _) = self.place(log).await?;
         let replica = |node| ReplicaDescription { node, lag: 0, is_in_sync: true };
         let replicas = replicas.into_iter().map(replica).collect();
-        Ok(LogReplicas { leader_epoch, replicas, replication_factor: 0 })
+        Ok(LogReplicas { leader_epoch, replicas, replication_factor })
     }
 
     async fn fail_over(&self, log: LogId, suspect: NodeId) -> Result<(), RouteError> {

@@ -11,7 +11,7 @@ use super::net::Seen;
 use crate::Offset;
 use crate::core::chain::Closed;
 use crate::core::segment::Head;
-use crate::store::{EntryStore, SegmentId};
+use crate::store::{EntryStore, FoundSegment, SegmentId};
 
 /// The disks of all nodes, also of those that are down.
 pub(super) type Disks = Arc<Mutex<BTreeMap<NodeId, Arc<MemStore>>>>;
@@ -211,15 +211,18 @@ impl Oracle {
         }
     }
 
-    /// Whether a segment may be damaged at one node without loss.
-    pub(super) fn can_be_damaged(&self, id: SegmentId) -> bool {
-        let state = self.state.lock();
+    /// Whether a segment may be damaged at one node without loss: another of its replicas has what is
+    /// there.
+    pub(super) fn can_be_damaged(&self, node: NodeId, found: &FoundSegment) -> bool {
+        let (state, id) = (self.state.lock(), found.id);
         let is_short = state.closed.get(&(id.log, id.epoch)).is_some_and(|closed| closed.is_short);
-        let head = state.opened.get(&(id.log, id.epoch));
+        let Some(head) = state.opened.get(&(id.log, id.epoch)) else { return false };
+        let disks = self.disks.lock();
+        let has = |other: &NodeId| {
+            *other != node && disks.get(other).is_some_and(|disk| disk.durable_end(id) >= found.end)
+        };
         // Of other classes nothing may be on a second disk.
-        let is_twice =
-            |head: &Head| head.replicas.len() > 1 && head.durability == Durability::Durable;
-        !is_short && head.is_some_and(is_twice)
+        !is_short && head.durability == Durability::Durable && head.replicas.iter().any(has)
     }
 
     /// A segment is damaged at one node.

@@ -158,7 +158,7 @@ impl World {
             .segments()
             .into_iter()
             .filter(|found| found.id.log != SEALS && found.end > found.start)
-            .filter(|found| self.oracle.can_be_damaged(found.id))
+            .filter(|found| self.oracle.can_be_damaged(node, found))
             .collect();
         let Some(last) = all.len().checked_sub(1) else { return false };
         let found = &all[rng.random_range(0..=last)];

@@ -39,12 +39,13 @@ impl Places for Known {
         let records = self.meta.load_many(logs).await;
         let place = |record: Result<Option<LogRecord>, RegistryError>| {
             let record = record.map_err(|error| RouteError::Unavailable(error.to_string()))?;
-            let head = record.ok_or(RouteError::NoSuchLog)?.head;
+            let LogRecord { head, factor, .. } = record.ok_or(RouteError::NoSuchLog)?;
             let place = Place {
                 epoch: head.epoch,
                 leader_epoch: head.leader_epoch,
                 sequencer: head.sequencer.node,
                 replicas: head.replicas.to_vec(),
+                replication_factor: u32::try_from(factor.replicas).unwrap_or(u32::MAX),
             };
             let address = network::address(place.sequencer);
             Ok((place, Some(address)))
