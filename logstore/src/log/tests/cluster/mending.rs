@@ -245,3 +245,21 @@ async fn a_sequencer_that_heard_of_nobody_for_a_while_looks_into_meta_before_it_
     assert_eq!(committed(at).await, Ok(2));
     assert_eq!(put(&cluster, log, 2).await, 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_appended_what_to_a_log_with_one_replica_is_known_where_it_moved() {
+    let mut cluster = Cluster::mending(2).await;
+    let log = cluster.create(1, &[1]);
+    for n in 0..5 {
+        put(&cluster, log, n).await;
+    }
+    cluster.net.set_writable(node(1), false);
+    rest().await;
+    assert_eq!(cluster.chains.record(log).head.replicas[..], [node(2)]);
+    // Nothing was appended there when it is started anew: what it knew is at the other node.
+    let disk = cluster.kill(2, 0);
+    cluster.revive(2, disk).await;
+    let again = cluster.append(2, keyed(log, 7, 4, "r4")).await.expect("kept");
+    assert_eq!((again.base_offset, again.duplicate), (4, true));
+    assert_eq!(put(&cluster, log, 5).await, 5);
+}
