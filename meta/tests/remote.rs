@@ -8,7 +8,7 @@ use std::sync::Arc;
 use conformance::{Provided, conformance_tests};
 use futures_util::future::join_all;
 use interflow_meta::{
-    Commit, EmbeddedStore, Env, Mutation, RemoteOptions, RemoteStore, ServeOptions, Store, serve,
+    Commit, EmbeddedStore, Env, Mutation, RemoteOptions, RemoteStore, ServeOptions, serve,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
