@@ -37,7 +37,8 @@ impl<T> Default for Told<T> {
 }
 
 impl<T> Told<T> {
-    /// What is said of a topic; `ask` finds out, and whether that is all that there is to say. Topics that don't live any more are forgotten.
+    /// What is said of a topic; `ask` finds out, and whether that is all that there is to say. Topics
+    /// that don't live any more are forgotten.
     pub(in crate::kafka) async fn of<F: Future<Output = (T, bool)>>(
         &self,
         topic: Uuid,
