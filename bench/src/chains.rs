@@ -24,9 +24,9 @@ pub struct Segment {
 }
 
 impl Log {
-    /// Its open segment is on so many nodes.
+    /// Each of its segments is on so many nodes.
     pub fn is_on(&self, nodes: usize) -> bool {
-        self.segments.last().is_some_and(|open| open.replicas.len() == nodes)
+        self.segments.iter().all(|segment| segment.replicas.len() == nodes)
     }
 }
 

@@ -44,6 +44,10 @@ struct Acks {
     latencies: Mutex<Latencies>,
     /// Of each partition: when the last record was acknowledged.
     last_us: Vec<AtomicU64>,
+    /// Waits are told from here on.
+    watched_us: AtomicU64,
+    /// Of each partition: the longest that a record waited since then.
+    waits_us: Vec<AtomicU64>,
 }
 
 #[derive(Clone)]
@@ -70,6 +74,10 @@ impl ProducerContext for Context {
         let partition = usize::try_from(rdkafka::Message::partition(message)).unwrap_or(usize::MAX);
         if let Some(last) = acks.last_us.get(partition) {
             last.store(now_us as u64, Ordering::Relaxed);
+        }
+        if let Some(longest) = acks.waits_us.get(partition) {
+            let from_us = acks.watched_us.load(Ordering::Relaxed).max(sent_us as u64);
+            longest.fetch_max((now_us as u64).saturating_sub(from_us), Ordering::Relaxed);
         }
         acks.acknowledged.fetch_add(1, Ordering::Relaxed);
     }
@@ -109,6 +117,8 @@ impl Producers {
             why: Mutex::new(None),
             latencies: Mutex::new(Latencies::new()?),
             last_us: (0..target.partitions).map(|_| AtomicU64::new(0)).collect(),
+            watched_us: AtomicU64::new(0),
+            waits_us: (0..target.partitions).map(|_| AtomicU64::new(0)).collect(),
         });
         let mut producers = Vec::new();
         for _ in 0..target.clients.clamp(1, target.partitions.max(1)) {
@@ -225,6 +235,26 @@ impl Steady {
     /// Latencies, from intended sending to acknowledgement, since this was last asked.
     pub fn take_latencies(&self) -> anyhow::Result<Latencies> {
         Ok(std::mem::replace(&mut *self.producers.acks.latencies.lock(), Latencies::new()?))
+    }
+
+    /// From now on, how long records wait is kept for each partition.
+    pub fn watch(&self) {
+        let acks = &self.producers.acks;
+        acks.watched_us.store(acks.now_us() as u64, Ordering::Relaxed);
+        acks.waits_us.iter().for_each(|longest| longest.store(0, Ordering::Relaxed));
+    }
+
+    /// Of each partition: the longest that a record of it waited for its acknowledgement since
+    /// [`watch`](Self::watch), in seconds; 0 if none was acknowledged.
+    pub fn waits(&self) -> Vec<f64> {
+        let seconds = |longest: &AtomicU64| longest.load(Ordering::Relaxed) as f64 / 1e6;
+        self.producers.acks.waits_us.iter().map(seconds).collect()
+    }
+
+    /// How long the load takes to write to every partition once.
+    pub fn round(&self, pace: Pace) -> Duration {
+        let records = self.producers.target.partitions * pace.batch_records;
+        Duration::from_secs_f64(records as f64 / pace.per_second.max(1) as f64)
     }
 
     /// Ends it. Fails unless all that was sent was acknowledged.

@@ -81,12 +81,17 @@ def flip(store, topic_values):
 
 
 def middle_of_first(cluster, partition):
-    """An offset in the middle of a partition's first closed segment, which is on all three nodes."""
-    # EPOCH BASE END BYTES REPLICAS …
-    rows = [line.split() for line in cluster.describe(partition) if line.split()[0].isdigit()]
-    closed = [row for row in rows if row[2].isdigit()]
-    assert len(closed) > 2 and set(closed[0][4].split(",")) == {"1", "2", "3"}, rows
-    return (int(closed[0][1]) + int(closed[0][2])) // 2
+    """An offset in the middle of a partition's first closed segment, once that is on all three nodes."""
+
+    def closed():
+        # EPOCH BASE END BYTES REPLICAS …
+        rows = [line.split() for line in cluster.describe(partition) if line.split()[0].isdigit()]
+        return [row for row in rows if row[2].isdigit()]
+
+    # One that was opened before all three knew of one another is on two at first.
+    until(lambda: set(closed()[0][4].split(",")) == {"1", "2", "3"}, "a segment stays on two nodes")
+    assert len(closed()) > 2
+    return (int(closed()[0][1]) + int(closed()[0][2])) // 2
 
 
 def count(store, name):

@@ -23,21 +23,31 @@ pub struct Candidate<'a> {
 /// racks, then a second one a rack, and so on: logs spread over all nodes, and a node that comes
 /// or goes moves those logs only that it gets or had. The order of `nodes` makes no difference.
 pub fn place(log: LogId, nodes: &[Candidate<'_>], replicas: usize) -> Option<Nodes> {
+    let chosen: Nodes = order(log, nodes, &[]).take(replicas).collect();
+    (replicas > 0 && chosen.len() >= replicas.min(2)).then_some(chosen)
+}
+
+/// In which order `nodes` are to get a copy of a segment of `log` that those in `held` have already.
+pub(crate) fn order(
+    log: LogId,
+    nodes: &[Candidate<'_>],
+    held: &[Candidate<'_>],
+) -> impl Iterator<Item = NodeId> + use<> {
     let mut ranked: Vec<(u64, Candidate<'_>)> =
         nodes.iter().map(|candidate| (rank(log, candidate.node), *candidate)).collect();
     ranked.sort_unstable_by_key(|(rank, candidate)| (Reverse(*rank), candidate.node));
     ranked.dedup_by_key(|(_, candidate)| candidate.node);
+    ranked.retain(|(_, candidate)| held.iter().all(|held| held.node != candidate.node));
     // The n-th of a rack comes behind all racks' (n-1)-th. Quadratic in nodes, of which there
     // are few.
     let mut order: Vec<(usize, NodeId)> = Vec::with_capacity(ranked.len());
     for (index, (_, candidate)) in ranked.iter().enumerate() {
-        let before = ranked.iter().take(index);
-        let same = before.filter(|(_, other)| is_same_rack(other, candidate)).count();
+        let before = ranked.iter().take(index).map(|(_, other)| other).chain(held);
+        let same = before.filter(|other| is_same_rack(other, candidate)).count();
         order.push((same, candidate.node));
     }
     order.sort_by_key(|(nth, _)| *nth);
-    let chosen: Nodes = order.into_iter().take(replicas).map(|(_, node)| node).collect();
-    (replicas > 0 && chosen.len() >= replicas.min(2)).then_some(chosen)
+    order.into_iter().map(|(_, node)| node)
 }
 
 fn is_same_rack(a: &Candidate<'_>, b: &Candidate<'_>) -> bool {
@@ -114,6 +124,22 @@ mod tests {
             let kept = after.iter().filter(|node| before.contains(node)).count();
             assert_eq!(kept, if before.contains(&NodeId(4)) { 2 } else { 3 });
         }
+    }
+
+    #[test]
+    fn copies_go_to_racks_that_have_none_first() {
+        let nodes = nodes(9, 3);
+        let held = [nodes[0], nodes[4]];
+        for log in 0..200 {
+            let order: Vec<_> = order(LogId(log), &nodes, &held).collect();
+            assert_eq!(order.len(), 7);
+            // Node 0 stands in rack a, node 4 in b.
+            assert_eq!(order[0].0 % 3, 2, "{order:?}");
+            assert!(!order.contains(&NodeId(0)) && !order.contains(&NodeId(4)));
+        }
+        let first = |log| order(LogId(log), &nodes, &held).next();
+        let firsts: std::collections::BTreeSet<_> = (0..200).map(first).collect();
+        assert_eq!(firsts.len(), 3, "not all copies to one node");
     }
 
     #[test]

@@ -11,8 +11,9 @@ use super::service::Inner;
 use super::state::SharedLog;
 use crate::core::chain::{Closed, Open};
 use crate::core::closing::{Close, Effect, Event, Outcome};
-use crate::core::place::{Candidate, place};
+use crate::core::place::place;
 use crate::core::segment::{Factor, Nodes};
+use crate::peers::LogNode;
 
 /// What failed is tried again after so long, or when somebody waits for it.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -142,7 +143,7 @@ impl Inner {
         let candidates: Vec<_> = nodes
             .iter()
             .filter(|candidate| usable(candidate.node))
-            .map(|candidate| Candidate { node: candidate.node, rack: &candidate.rack })
+            .map(LogNode::candidate)
             .collect();
         place(log, &candidates, factor.replicas).and_then(|nodes| factor.enough(nodes))
     }

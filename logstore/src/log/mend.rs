@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   a log's sequencer:  replicas draining, gone, too few ─► roll to others
-//!                       closed segments short, or on a node that is gone ─► copy elsewhere, tell meta
+//!                       closed segments short ─► copy elsewhere, tell meta; others: `healing`
 //!   a replica's node:   closed segments that it lacks a part of ─► pull
 //!                       segments that the chain doesn't have (any more) ─► drop
 //! ```
@@ -23,7 +23,7 @@ use super::metrics::add;
 use super::registry::{HEADS, LogRecord};
 use super::service::Inner;
 use super::state::{SharedLog, Stage, segment};
-use super::{pulling, recovering, scrub};
+use super::{healing, pulling, recovering, scrub};
 use crate::core::chain::Closed;
 use crate::core::segment::Factor;
 use crate::peers::Pull;
@@ -34,7 +34,7 @@ const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 
 /// A copy stays for so long, at least, though meta doesn't name this node for it: who had it made
 /// says so there when all copies are made.
-const COPY_STAYS: Duration = Duration::from_secs(600);
+pub(super) const COPY_STAYS: Duration = Duration::from_secs(600);
 
 /// A segment that is on too few nodes, and can't be copied, is tried again after so long, at first.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -51,6 +51,8 @@ pub(super) struct Mending {
     filled: Notify,
     /// A closed segment is on fewer nodes than its quorum, and appends wait for that.
     wounded: Notify,
+    /// Closed segments may be on fewer nodes than they are to be on, though their quorums have them.
+    few: Notify,
     /// Other nodes live, take segments, or are gone.
     nodes: Notify,
 }
@@ -121,6 +123,16 @@ impl Mending {
         self.wounded.notify_one();
     }
 
+    /// Has closed segments looked at that may be on fewer nodes than they are to be on.
+    pub(super) fn fill_soon(&self) {
+        self.few.notify_one();
+    }
+
+    /// Resolves when closed segments are to be looked at that may be on too few nodes.
+    pub(super) async fn few_changed(&self) {
+        self.few.notified().await;
+    }
+
     /// Resolves after a change of the nodes.
     pub(super) async fn nodes_changed(&self) {
         self.nodes.notified().await;
@@ -161,7 +173,8 @@ pub(super) async fn run(inner: Arc<Inner>) {
     let mut out = inner.progress.watch_out();
     let mut candidates = inner.peers.candidates();
     let mut healing = Healing::default();
-    let mut again = tokio::time::interval(inner.config.retention_interval);
+    let longest = inner.config.retention_interval;
+    let mut again = tokio::time::interval(longest);
     again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     again.reset();
     loop {
@@ -178,11 +191,11 @@ pub(super) async fn run(inner: Arc<Inner>) {
             () = inner.mending.filled.notified() => mend_logs(&inner).await,
             () = inner.mending.wounded.notified() => {
                 healing = Healing::default();
-                healing.looked(place_logs(&inner).await, &inner);
+                healing.looked(place_logs(&inner).await, longest);
             }
-            () = recovering::until(healing.at) => healing.looked(place_logs(&inner).await, &inner),
+            () = recovering::until(healing.at) => healing.looked(place_logs(&inner).await, longest),
             // The sender is there as long as `inner`.
-            Ok(()) = out.changed() => healing.looked(place_logs(&inner).await, &inner),
+            Ok(()) = out.changed() => healing.looked(place_logs(&inner).await, longest),
             () = look => inner.store.look_for_room(),
             () = inner.peers.changed() => {
                 let before = std::mem::replace(&mut candidates, inner.peers.candidates());
@@ -190,12 +203,12 @@ pub(super) async fn run(inner: Arc<Inner>) {
                     inner.links.trust(new.node);
                 }
                 inner.mending.nodes.notify_one();
-                healing.looked(place_logs(&inner).await, &inner);
+                healing.looked(place_logs(&inner).await, longest);
             }
             // What could not be done then.
             _ = again.tick() => {
                 hear_of_heads(&inner).await;
-                healing.looked(place_logs(&inner).await, &inner);
+                healing.looked(place_logs(&inner).await, longest);
                 mend_logs(&inner).await;
             }
         }
@@ -210,13 +223,12 @@ struct Healing {
 }
 
 impl Healing {
-    fn looked(&mut self, is_healed: bool, inner: &Inner) {
+    fn looked(&mut self, is_healed: bool, longest: Duration) {
         if is_healed {
             *self = Self::default();
             return;
         }
-        self.pause =
-            (self.pause * 2).clamp(FIRST_PAUSE, inner.config.retention_interval.max(FIRST_PAUSE));
+        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, longest.max(FIRST_PAUSE));
         self.at = Some(Instant::now() + self.pause);
     }
 }
@@ -247,28 +259,28 @@ pub(super) async fn place_logs(inner: &Arc<Inner>) -> bool {
         if inner.stop.is_cancelled() {
             return true;
         }
-        let (is_to_roll, wounded) = {
+        let (is_to_roll, short) = {
             let mut state = log.state.lock();
             let Some(ready) = state.ready_mut() else { continue };
             let closed = ready.chain.closed();
-            let wounded: Vec<_> = closed.filter(|c| is_wounded(inner, c)).cloned().collect();
+            let short: Vec<_> = closed.filter(|closed| closed.is_short).cloned().collect();
             let (factor, replicas) = (ready.factor, ready.replicas.clone());
             let is_open = ready.active().is_some_and(|active| active.stage == Stage::Open);
-            let is_better = is_open && inner.is_better_elsewhere(log.id, factor, &replicas);
-            (is_better, wounded)
+            (is_open && inner.is_better_elsewhere(log.id, factor, &replicas), short)
         };
         if is_to_roll {
             tracing::debug!(log = %log.id, "rolling to other nodes");
             rolling += 1;
             log.begin_roll(inner);
         }
-        for closed in wounded {
-            is_healed &= heal(inner, log.id, &closed).await || !closed.is_short;
+        for closed in short {
+            is_healed &= healing::heal(inner, log.id, &closed, closed.replicas.len()).await;
         }
     }
     if rolling > 0 {
         tracing::info!(logs = rolling, "logs roll to other nodes");
     }
+    inner.mending.fill_soon();
     is_healed
 }
 
@@ -288,70 +300,6 @@ impl Inner {
         next.len() > replicas.len()
             || !replicas.iter().all(stays) && next.len() >= replicas.len()
             || replicas.iter().any(|node| !is_in(node)) && next.iter().all(is_in)
-    }
-}
-
-/// Whether a closed segment is on fewer nodes than it had.
-pub(super) fn is_wounded(inner: &Inner, closed: &Closed) -> bool {
-    closed.is_short || closed.replicas.iter().any(|node| inner.peers.is_gone(*node))
-}
-
-/// Brings a closed segment onto as many nodes as it had, without those that are gone. Says whether its
-/// quorum has it, or it is over.
-pub(super) async fn heal(inner: &Arc<Inner>, log: LogId, closed: &Closed) -> bool {
-    let id = segment(log, closed.epoch);
-    let begun = Instant::now();
-    let mut holders: Vec<NodeId> = Vec::new();
-    let live = closed.replicas.iter().filter(|node| !inner.peers.is_gone(**node));
-    let live: Vec<_> = live.copied().collect();
-    // Those that have all of it already, then those that get it.
-    let candidates = inner.peers.candidates();
-    let others = candidates.iter().map(|node| node.node).filter(|node| !live.contains(node));
-    let targets: Vec<_> = live.iter().copied().chain(others).collect();
-    for target in targets {
-        if holders.len() >= closed.replicas.len() {
-            break;
-        }
-        for source in live.iter().filter(|source| **source != target).chain([&target]) {
-            let (base, until) = (closed.base, closed.end);
-            let pull = Pull { id, base, source: *source, until, is_anew: false };
-            match pulling::pull_at(inner, target, pull).await {
-                Ok(end) if end >= until => {
-                    add(&inner.metrics.copied_segments, 1);
-                    holders.push(target);
-                    break;
-                }
-                Ok(_) => {}
-                Err(error) => tracing::debug!(%log, %error, "a segment could not be copied"),
-            }
-        }
-    }
-    let unchanged = !closed.is_short && holders == closed.replicas.as_slice();
-    // The first to have it may have dropped it, if the others took too long. The next time it is quick.
-    if holders.len() < closed.acks || begun.elapsed() > COPY_STAYS / 2 {
-        return false;
-    }
-    if unchanged {
-        return true;
-    }
-    // Those that are only away stay: they mend what they lack when they are back.
-    let away = live.iter().filter(|node| !holders.contains(node)).copied().collect::<Vec<_>>();
-    let room = closed.replicas.len().saturating_sub(holders.len());
-    holders.extend(away.into_iter().take(room));
-    match inner.upkeep.set_replicas(log, closed, &holders).await {
-        Ok(true) => {
-            if let Some(known) = inner.known(log)
-                && let Some(ready) = known.state.lock().ready_mut()
-            {
-                ready.chain.set_replicas(closed.epoch, &holders);
-            }
-            true
-        }
-        Ok(false) => true,
-        Err(error) => {
-            tracing::warn!(%log, %error, "a copied segment is not in meta yet");
-            false
-        }
     }
 }
 
@@ -474,4 +422,26 @@ async fn fill(inner: &Arc<Inner>, id: SegmentId, closed: &Closed) -> bool {
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_not_be_healed_is_tried_again_after_longer_and_longer_pauses() {
+        let (mut healing, longest) = (Healing::default(), Duration::from_secs(10));
+        for seconds in [1, 2, 4, 8, 10, 10] {
+            healing.looked(false, longest);
+            let at = healing.at.expect("it is tried again");
+            assert_eq!(at - Instant::now(), Duration::from_secs(seconds));
+        }
+        healing.looked(true, longest);
+        assert_eq!(healing.at, None);
+        healing.looked(false, longest);
+        assert_eq!(healing.pause, FIRST_PAUSE);
+        // A pass of retention may come sooner than that.
+        healing.looked(false, Duration::ZERO);
+        assert_eq!(healing.pause, FIRST_PAUSE);
+    }
 }

@@ -13,6 +13,7 @@ mod closing;
 mod config;
 mod current;
 mod gather;
+mod healing;
 mod lags;
 mod links;
 mod load;

@@ -371,6 +371,8 @@ impl super::state::State {
         let Some(ready) = self.ready_mut() else { return Ok(()) };
         if closed.end == closed.base {
             ready.superseded.push(closed.epoch);
+        } else if closed.replicas.len() < head.replicas.len() {
+            inner.mending.fill_soon();
         }
         ready.chain.roll(closed, open_of(&head))?;
         ready.replicas = head.replicas.clone();

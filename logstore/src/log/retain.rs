@@ -232,3 +232,19 @@ impl Ready {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_log_of_others_has_its_turn_once_in_a_round() {
+        for log in (0..100).map(LogId) {
+            for begin in [0, 7, u64::MAX - 20] {
+                let turns = (begin..begin + TURNS).filter(|turn| Others::Turn(*turn).has(log));
+                assert_eq!(turns.count(), 1);
+            }
+            assert!(Others::All.has(log));
+        }
+    }
+}

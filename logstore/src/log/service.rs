@@ -27,7 +27,7 @@ use super::seals::{SEALS, Seals};
 use super::state::{Log, Phase, Ready, SharedLog, Stage, State, segment};
 use super::timers::{self, Timers};
 use super::waiting::Budget;
-use super::{load, open, resign, retain, scrub, walking};
+use super::{healing, load, open, resign, retain, scrub, walking};
 use crate::clock::Clock;
 use crate::core::producers::ProducerLimits;
 use crate::core::rules::Rules;
@@ -247,6 +247,7 @@ impl LogStore {
         let inner = &self.inner;
         // Copies wait for others, which may be about to stop as well.
         inner.spawn(mend::run(Arc::clone(inner)));
+        inner.spawn(healing::run(Arc::clone(inner)));
         inner.spawn(walking::run(Arc::clone(inner)));
     }
 

@@ -12,8 +12,9 @@ use std::time::Duration;
 use hashbrown::HashSet;
 use interflow_meta::{Epoch, LogId, NodeId};
 
+use super::healing::{heal, is_wounded};
+use super::recovering;
 use super::service::Inner;
-use super::{mend, recovering};
 use crate::LogError;
 use crate::core::segment::Head;
 
@@ -107,8 +108,8 @@ async fn inherit(inner: &Arc<Inner>, log: LogId, head: &Head) -> bool {
     match closed {
         Ok(Some(record)) => {
             let mut is_done = true;
-            for closed in record.closed.iter().filter(|closed| mend::is_wounded(inner, closed)) {
-                is_done &= mend::heal(inner, log, closed).await;
+            for closed in record.closed.iter().filter(|closed| is_wounded(inner, closed)) {
+                is_done &= heal(inner, log, closed, closed.replicas.len()).await;
             }
             is_done
         }

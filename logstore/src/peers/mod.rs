@@ -19,6 +19,7 @@ use interflow_meta::{NodeId, Offset};
 
 pub(crate) use alone::Alone;
 
+use crate::core::place::Candidate;
 use crate::core::replication::Reply;
 use crate::core::segment::Entry;
 use crate::store::{EntryHeader, SegmentId};
@@ -30,6 +31,12 @@ pub struct LogNode {
     pub node: NodeId,
     /// Where it stands; empty: unknown.
     pub rack: String,
+}
+
+impl LogNode {
+    pub(crate) fn candidate(&self) -> Candidate<'_> {
+        Candidate { node: self.node, rack: &self.rack }
+    }
 }
 
 /// An entry's header and payload, as they go to the peers. The payload's base offset and leader

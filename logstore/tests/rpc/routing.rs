@@ -171,3 +171,19 @@ async fn a_node_that_moved_is_found_at_its_new_address() {
     router.close().await;
     Pair { nodes: [first, second], served: [first_served, second_served] }.end().await;
 }
+
+#[tokio::test]
+async fn where_a_log_is_kept_is_known_though_its_node_is_silent() {
+    let node = Node::new().await;
+    let log = node.log().await;
+    // Connections come about; nobody ever says anything on them.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    register_at(&node.meta, NODE, &silent.local_addr().unwrap().to_string()).await;
+    let router = router(&node.meta);
+    let told = router.replicas(log).await.unwrap();
+    let replicas: Vec<_> = told.replicas.iter().map(|at| (at.node, at.is_in_sync)).collect();
+    assert_eq!((replicas, told.replication_factor), (vec![(NODE, false)], 1));
+    assert_eq!(router.replicas(LogId(9_999)).await, Err(LogError::NoSuchLog));
+    router.close().await;
+    node.logs.shutdown().await;
+}

@@ -56,6 +56,11 @@ async fn with_too_few_nodes_a_log_goes_on_and_gets_its_third_replica_later() {
     put(&cluster, log, 3).await;
     // It has pulled what was written to the first segment while it was away.
     assert_eq!(cluster.stored(3, log, 0), 2);
+    // The second one was never meant to be there. It is now, as meta says.
+    rest().await;
+    let closed = &cluster.chains.record(log).closed[1];
+    assert_eq!((closed.base, closed.end, closed.replicas.len()), (2, 3, 3), "{closed:?}");
+    assert_eq!(cluster.stored(3, log, 1), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -244,6 +249,21 @@ async fn a_sequencer_that_heard_of_nobody_for_a_while_looks_into_meta_before_it_
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(committed(at).await, Ok(2));
     assert_eq!(put(&cluster, log, 2).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_goes_on_though_who_appended_what_went_with_a_node() {
+    let mut cluster = Cluster::mending(2).await;
+    let log = cluster.create(1, &[1]);
+    put(&cluster, log, 0).await;
+    cluster.net.set_writable(node(1), false);
+    rest().await;
+    // All that was there of it, and nothing was appended elsewhere: nobody knows the producer.
+    let _disk = cluster.kill(1, 0);
+    cluster.net.remove(node(1));
+    let disk = cluster.kill(2, 0);
+    cluster.revive(2, disk).await;
+    assert_eq!(put(&cluster, log, 0).await, 1);
 }
 
 #[tokio::test(start_paused = true)]

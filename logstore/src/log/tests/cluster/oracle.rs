@@ -83,7 +83,7 @@ impl Oracle {
             return;
         }
         let id = SegmentId { log, epoch: closed.epoch };
-        let holders = self.holders(&state, id, before, closed.end);
+        let holders = self.holders(&state, id, &before.replicas, closed.end);
         if holders < before.quorum().acks {
             let (epoch, end) = (closed.epoch, closed.end);
             state
@@ -91,13 +91,13 @@ impl Oracle {
         }
     }
 
-    fn holders(&self, state: &State, id: SegmentId, head: &Head, end: Offset) -> usize {
+    fn holders(&self, state: &State, id: SegmentId, nodes: &[NodeId], end: Offset) -> usize {
         let disks = self.disks.lock();
         let has = |node: &&NodeId| {
             state.damaged.contains(&(**node, id))
                 || disks.get(node).is_some_and(|disk| disk.durable_end(id) >= end)
         };
-        head.replicas.iter().filter(has).count()
+        nodes.iter().filter(has).count()
     }
 
     /// An append was acknowledged.
@@ -231,8 +231,15 @@ impl Oracle {
     }
 
     /// At the end, all of a log was read: `all` in the log's order. `keyed` are the values that
-    /// producers with sequences have sent, in their order, a list a producer.
-    pub(super) fn ended(&self, log: LogId, all: &[(Offset, u32, String)], keyed: &[Vec<String>]) {
+    /// producers with sequences have sent, in their order, a list a producer; `chain` are the closed
+    /// segments, as meta has them.
+    pub(super) fn ended(
+        &self,
+        log: LogId,
+        all: &[(Offset, u32, String)],
+        keyed: &[Vec<String>],
+        chain: &[Closed],
+    ) {
         let mut state = self.state.lock();
         let head = state.opened.get(&(log, Epoch(0))).cloned();
         let is_durable = head.is_some_and(|head| head.durability == Durability::Durable);
@@ -267,18 +274,11 @@ impl Oracle {
                 last = found;
             }
         }
-        let short: BTreeSet<_> =
-            state.closed.iter().filter(|(_, closed)| closed.is_short).map(|(id, _)| *id).collect();
-        let whole: Vec<_> = state
-            .closed
-            .iter()
-            .filter(|(id, closed)| id.0 == log && !short.contains(id) && closed.end > closed.base)
-            .map(|(id, closed)| (*id, closed.end))
-            .collect();
-        for ((_, epoch), end) in whole {
-            let Some(head) = state.opened.get(&(log, epoch)).cloned() else { continue };
-            let holders = self.holders(&state, SegmentId { log, epoch }, &head, end);
-            if holders < head.quorum().acks {
+        for closed in chain.iter().filter(|closed| !closed.is_short) {
+            let (epoch, acks) = (closed.epoch, closed.acks);
+            let id = SegmentId { log, epoch };
+            let holders = self.holders(&state, id, &closed.replicas, closed.end);
+            if holders < acks {
                 state.fail(format!("I4: at last log {log} epoch {epoch} is on {holders} nodes"));
             }
         }

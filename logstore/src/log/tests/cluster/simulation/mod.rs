@@ -34,6 +34,7 @@ use super::registry::Chains;
 use super::{Cluster, node};
 use crate::LogConfig;
 use crate::core::rules::{Broken, Rules};
+use crate::log::registry::LogRecord;
 
 /// What came of a seed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,6 +130,7 @@ async fn run(seed: u64, rules: Rules) -> Result<Report, String> {
         }
     }
     sleep(Duration::from_secs(2)).await;
+    whole(&world).await?;
     world.is_over.store(true, Ordering::SeqCst);
     for log in chains.logs() {
         let Some(all) = clients::read_all(&world, log).await else {
@@ -139,11 +141,32 @@ async fn run(seed: u64, rules: Rules) -> Result<Report, String> {
             .filter(|producer| producer.log == log && producer.is_keyed)
             .map(|producer| (0..producer.batches).map(|n| producer.value(n)).collect())
             .collect();
-        oracle.ended(log, &all, &keyed);
+        oracle.ended(log, &all, &keyed, &chains.record(log).closed);
         world.note(format_args!("log {log} has {} batches", all.len()));
     }
     check(&world)?;
     Ok(Report { trace: world.trace(), counts: world.counts() })
+}
+
+/// Waits until each closed segment is on as many nodes as its log is to have.
+async fn whole(world: &World) -> Result<(), String> {
+    let few = |log| {
+        let LogRecord { closed, factor, .. } = world.chains.record(log);
+        let few = closed.into_iter().filter(move |at| at.replicas.len() < factor.replicas);
+        few.map(move |closed| (log, closed))
+    };
+    let few = || world.chains.logs().into_iter().flat_map(few).collect::<Vec<_>>();
+    world.count("segments on too few nodes", few().len() as u64);
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while let Some((log, closed)) = few().first() {
+        if Instant::now() > deadline {
+            world.describe();
+            return Err(format!("log {log} keeps a segment on too few nodes: {closed:?}"));
+        }
+        check(world)?;
+        sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
 }
 
 fn check(world: &World) -> Result<(), String> {

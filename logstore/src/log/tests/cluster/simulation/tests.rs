@@ -83,6 +83,7 @@ fn seeds_break_no_invariant() {
         "short closes",
         "degraded openings",
         "reads from peers",
+        "segments on too few nodes",
     ];
     for what in faults::KINDS.iter().chain(&also) {
         assert!(totals.get(what).is_some_and(|count| *count > 0), "there were no {what}");

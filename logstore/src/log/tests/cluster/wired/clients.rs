@@ -96,7 +96,8 @@ pub(super) async fn gateway(
                 let of_log = sent.values().filter(|(of, _)| *of == log);
                 of_log.map(|(_, values)| values.clone()).collect()
             };
-            world.oracle.ended(log, &all, &keyed);
+            let chain = world.chains.record(log).closed;
+            world.oracle.ended(log, &all, &keyed, &chain);
             world.note(format_args!("log {log} has {} batches", all.len()));
         }
     }
