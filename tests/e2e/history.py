@@ -150,7 +150,10 @@ def check(producers, bootstraps, topic, partitions):
         assert producer.errors == [], producer.errors[:3]
         last = {}
         for key, offset in producer.acked.items():
-            assert places[key] == [offset], f"{key} was acknowledged at {offset} and is at {places[key]}"
+            # librdkafka knows no offset of a batch whose answer it missed, and that a later one's vouches for:
+            # https://github.com/confluentinc/librdkafka/pull/2081
+            is_there = len(places[key]) == 1 if offset is None else places[key] == [offset]
+            assert is_there, f"{key} was acknowledged at {offset} and is at {places[key]}"
         for key in producer.sent:
             assert len(places[key]) <= 1, f"{key} is there more than once"
             if places[key]:
