@@ -24,14 +24,21 @@ class MetaServer:
     """`interflow meta serve` on a folder."""
 
     def __init__(self, folder, *arguments, env=None, host="127.0.0.1"):
-        command = [BINARY, "meta", "serve", "--data-dir", folder, "--listen", f"{host}:0", *arguments]
+        self.command = [BINARY, "meta", "serve", "--data-dir", folder, *arguments]
+        self.env = {**os.environ, **(env or {})}
+        self.start(f"{host}:0")
+        self.flags = ["--meta", self.address]
+
+    def start(self, listen=None):
+        """Starts it, again where it was."""
+        listen = listen or self.address.removeprefix("remote:")
+        command = [*self.command, "--listen", listen]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=self.env
         )
         line = self.process.stdout.readline()
         assert line.startswith("serving"), f"the metadata server ended: {line}"
         self.address = "remote:" + line.split()[-1]
-        self.flags = ["--meta", self.address]
 
     def close(self):
         self.process.kill()
