@@ -27,6 +27,8 @@ pub struct Cluster {
     gateways: Vec<Server>,
     stores: Vec<Option<Server>>,
     meta: Server,
+    /// Environment of log stores that are started from now on.
+    settings: Vec<(&'static str, String)>,
 }
 
 /// What each process of a cluster has used so far.
@@ -59,11 +61,22 @@ impl Cluster {
         let folder = places.fresh("cluster")?;
         let meta = start_meta(&places.interflow, &folder)?;
         let binary = places.interflow.clone();
-        let mut cluster = Self { binary, folder, gateways: Vec::new(), stores: Vec::new(), meta };
-        cluster.stores.resize_with(usize::from(stores), || None);
+        let mut cluster = Self {
+            binary,
+            folder,
+            gateways: Vec::new(),
+            stores: (0..stores).map(|_| None).collect(),
+            meta,
+            settings: Vec::new(),
+        };
         cluster.start_stores()?;
         cluster.set_gateways(gateways)?;
         Ok(cluster)
+    }
+
+    /// Log stores that are started from now on have these settings, by the names of the environment.
+    pub fn set_settings(&mut self, settings: &[(&'static str, String)]) {
+        self.settings = settings.to_vec();
     }
 
     /// Ends gateways and log stores and starts them again on their data; `between` is called while
@@ -98,6 +111,7 @@ impl Cluster {
             command.arg("--data-dir").arg(self.folder.join(format!("store-{id}")));
             command.args(["--logstore-listen", &local(STORE_PORT + id).to_string()]);
             command.args(["--admin-port", &(STORE_ADMIN_PORT + id).to_string()]);
+            command.envs(self.settings.iter().map(|(name, value)| (name, value)));
             let log = self.folder.join(format!("store-{id}.log"));
             let server = store.insert(Server::spawn(command, local(STORE_PORT + id), &log)?);
             starting.push((server, log));

@@ -7,6 +7,7 @@ use crate::cold_scan::scan;
 use crate::kafka_load::{Load, create_topic};
 use crate::kafka_server::Places;
 use crate::many::{Producers, Target};
+use crate::process::Usage;
 use crate::report::Report;
 
 const US: &str = "interflow";
@@ -16,7 +17,8 @@ const RECORD_BYTES: usize = 1_000;
 const BATCH: usize = 8;
 /// Of more logs than this a part is read.
 const MOST_READ: usize = 200;
-/// The log stores have put in order what they will when they write nothing for so long.
+/// The log stores have put in order what they will, or looked at what they have, when they write or
+/// read nothing for so long.
 const QUIET: Duration = Duration::from_secs(5);
 /// That is waited for no longer than this.
 const ORDERED: Duration = Duration::from_secs(60);
@@ -62,9 +64,12 @@ pub async fn measure(report: &mut Report, places: &Places, of: Interleaving) -> 
             (0..read).map(|n| (n * 2 * step + first) % of.logs).collect()
         };
         let records = rounds * BATCH;
+        cluster.set_settings(&[("INTERFLOW_STORAGE__REWRITE_BYTES_PER_SECOND", "1".to_owned())]);
         cold(report, &mut cluster, &scenario, &choose(0), records)?;
+        cluster.set_settings(&[]);
+        cluster.restart(|_| Ok(()))?;
         let begun = Instant::now();
-        await_order(&cluster)?;
+        await_quiet(|| total(&cluster, |store| store.written_bytes))?;
         let scenario = format!("cold scan, {} logs, put in order", of.logs);
         report.add(&scenario, US, "put in order after s", begun.elapsed().as_secs_f64());
         cold(report, &mut cluster, &scenario, &choose(step), records)?;
@@ -72,7 +77,8 @@ pub async fn measure(report: &mut Report, places: &Places, of: Interleaving) -> 
     })
 }
 
-/// Restarts the cluster with nothing cached, and reads.
+/// Restarts the cluster, waits until the log stores have looked at their logs, and reads with nothing
+/// cached.
 fn cold(
     report: &mut Report,
     cluster: &mut Cluster,
@@ -83,10 +89,13 @@ fn cold(
     eprintln!("{scenario}");
     let (_, starting) = cluster.restart(drop_cached)?;
     report.add(scenario, US, "starting, s", starting);
+    let read = || total(cluster, |store| store.read_bytes);
+    await_quiet(read)?;
+    report.add(scenario, US, "MB read by the start", read()? as f64 / 1e6);
     cluster.drop_cached()?;
-    let before: u64 = cluster.used()?.stores.iter().map(|store| store.read_bytes).sum();
+    let before = read()?;
     let scanned = scan(&cluster.bootstrap(), TOPIC, partitions, records)?;
-    let after: u64 = cluster.used()?.stores.iter().map(|store| store.read_bytes).sum();
+    let after = read()?;
     let (read, bytes) = ((after - before) as f64, scanned.bytes as f64);
     report.add(scenario, US, "logs read", scanned.logs as f64);
     report.add(scenario, US, "MB delivered", bytes / 1e6);
@@ -96,16 +105,18 @@ fn cold(
     Ok(())
 }
 
-/// Waits until the log stores write nothing for a while.
-fn await_order(cluster: &Cluster) -> anyhow::Result<()> {
-    let written = || -> anyhow::Result<u64> {
-        Ok(cluster.used()?.stores.iter().map(|store| store.written_bytes).sum())
-    };
+/// A sum over the log stores.
+fn total(cluster: &Cluster, of: impl Fn(&Usage) -> u64) -> anyhow::Result<u64> {
+    Ok(cluster.used()?.stores.iter().map(of).sum())
+}
+
+/// Waits until the log stores don't read or write more for a while.
+fn await_quiet(bytes: impl Fn() -> anyhow::Result<u64>) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let (mut had, mut since) = (written()?, Instant::now());
+    let (mut had, mut since) = (bytes()?, Instant::now());
     while since.elapsed() < QUIET && begun.elapsed() < ORDERED {
         std::thread::sleep(Duration::from_millis(500));
-        let have = written()?;
+        let have = bytes()?;
         // A superblock or a marker is no rewriting.
         if have - had > 1 << 20 {
             (had, since) = (have, Instant::now());

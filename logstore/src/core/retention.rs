@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use interflow_meta::Offset;
 
-use super::chain::Chain;
+use super::chain::{Chain, Closed};
 
 /// How long a log keeps what it has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,18 +45,19 @@ pub(crate) fn removable(
     start
 }
 
-/// How long the log's segments are likely to be kept after their newest record: as long as the
-/// policy says, or, where it bounds bytes, until as many have come since, at the rate of those
+/// How long a log's segments, of which `closed` are the closed ones, are likely to be kept after
+/// their newest record: as long as the policy says, or, where it bounds bytes, until as many have come since, at the rate of those
 /// that are there; `Duration::MAX` for ever.
-pub(crate) fn expected_life(
-    chain: &Chain,
+pub(crate) fn expected_life<'a>(
+    closed: impl Iterator<Item = &'a Closed>,
     open_bytes: u64,
     policy: &RetentionPolicy,
     now_ms: i64,
 ) -> Duration {
-    let by_size = || {
-        let oldest = chain.closed().next()?;
-        let since = chain.closed().skip(1).map(|segment| segment.bytes);
+    let mut closed = closed;
+    let mut by_size = || {
+        let oldest = closed.next()?;
+        let since = closed.by_ref().map(|segment| segment.bytes);
         let since = since.fold(open_bytes, u64::saturating_add);
         let age_ms = u128::try_from(now_ms.saturating_sub(oldest.newest_ms)).ok()?;
         let ms = age_ms.saturating_mul(policy.max_bytes?.into()).checked_div(since.into())?;
@@ -71,7 +72,7 @@ mod tests {
     use interflow_meta::Epoch;
     use proptest::prelude::*;
 
-    use super::super::chain::{Closed, Open};
+    use super::super::chain::Open;
     use super::*;
 
     /// `(bytes, newest_ms)` of each closed one.
@@ -145,7 +146,7 @@ mod tests {
             ("a record of tomorrow", &[(7, 5000)], 9, policy(None, Some(60)), forever),
         ];
         for (name, closed, open_bytes, policy, expected) in cases {
-            let life = expected_life(&chain(closed), open_bytes, &policy, 1000);
+            let life = expected_life(chain(closed).closed(), open_bytes, &policy, 1000);
             let expected =
                 if expected == forever { Duration::MAX } else { Duration::from_millis(expected) };
             assert_eq!(life, expected, "{name}");

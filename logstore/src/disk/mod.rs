@@ -91,6 +91,10 @@ pub trait DiskFile: Send + Sync {
         let _ = (position, len);
     }
 
+    /// Says that reads come in no order that could be guessed: nothing is to be fetched but what is
+    /// read, or what [`DiskFile::will_read`] names. A hint, so it never fails.
+    fn reads_at_random(&self) {}
+
     /// Makes every byte durable that was written, by anyone, before the call (`fdatasync`).
     ///
     /// # Errors

@@ -212,6 +212,10 @@ impl DiskFile for RealFile {
         }
     }
 
+    fn reads_at_random(&self) {
+        let _ = rustix::fs::fadvise(&self.0, 0, None, Advice::Random);
+    }
+
     fn sync(&self) -> io::Result<()> {
         sync_data(&self.0)
     }

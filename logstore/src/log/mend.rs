@@ -23,7 +23,7 @@ use super::metrics::add;
 use super::registry::{HEADS, LogRecord};
 use super::service::Inner;
 use super::state::{SharedLog, Stage, segment};
-use super::{healing, pulling, recovering, scrub};
+use super::{healing, pulling, recovering, retain, scrub};
 use crate::core::chain::Closed;
 use crate::core::segment::Factor;
 use crate::peers::Pull;
@@ -314,8 +314,18 @@ pub(super) async fn mend_logs(inner: &Arc<Inner>) {
 
 async fn mend_these(inner: &Arc<Inner>, logs: BTreeSet<LogId>) {
     let logs: Vec<_> = logs.into_iter().filter(|log| *log != super::seals::SEALS).collect();
+    let me = inner.me().node;
     for page in logs.chunks(HEADS) {
-        for (log, record) in page.iter().zip(inner.upkeep.load_many(page).await) {
+        let records = inner.upkeep.load_many(page).await;
+        let others: Vec<_> = page
+            .iter()
+            .zip(&records)
+            .filter_map(|(log, record)| Some((*log, record.as_ref().ok()?.as_ref()?)))
+            .filter(|(_, record)| record.head.sequencer.node != me)
+            .map(|(log, record)| (log, Some(retain::life(record, inner.clock.wall_ms()))))
+            .collect();
+        inner.store.expect_lives(&others);
+        for (log, record) in page.iter().zip(records) {
             if inner.stop.is_cancelled() {
                 return;
             }

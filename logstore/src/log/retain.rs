@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use interflow_meta::logs::Policy;
 use interflow_meta::{Epoch, LogId, Offset};
 
 use super::metrics::add;
-use super::registry::{HEADS, Registry, newest_ms};
+use super::registry::{HEADS, LogRecord, Registry, newest_ms};
 use super::service::Inner;
 use super::state::{Log, Ready, SharedLog, Writer, segment};
 use crate::LogError;
@@ -15,8 +16,6 @@ use crate::core::retention::{RetentionPolicy, expected_life, removable};
 
 /// What a look at a log found to do.
 struct Plan {
-    /// How long its segments are likely to be kept.
-    life: Duration,
     /// The log is to begin here.
     start: Option<Offset>,
     /// The open segment has had its time, or segments can go only when the next one was opened.
@@ -66,12 +65,14 @@ pub(super) async fn pass(inner: &Arc<Inner>, others: Others) {
     let ids = here.keys().copied().filter(|id| others.has(*id) || is_ready(inner, *id));
     let ids: Vec<_> = ids.collect();
     for page in ids.chunks(HEADS) {
+        let mut lives = Vec::with_capacity(page.len());
         for id in own(inner, page, &here).await {
             if inner.stop.is_cancelled() {
                 return;
             }
             // Deleted: its segments went with it. Not readable now: the next pass looks again.
             let Ok(log) = inner.ready(id).await else { continue };
+            lives.extend(log.state.lock().ready().map(|ready| (id, Some(ready.life(inner)))));
             let mut done = retain(inner, &**registry, &log).await;
             if matches!(done, Err(LogError::Meta(_))) && Arc::ptr_eq(registry, &inner.upkeep) {
                 registry = &inner.registry;
@@ -81,6 +82,7 @@ pub(super) async fn pass(inner: &Arc<Inner>, others: Others) {
                 tracing::warn!(log = %id, %error, "retention failed; it is tried again");
             }
         }
+        inner.store.expect_lives(&lives);
     }
 }
 
@@ -98,6 +100,8 @@ async fn own(inner: &Arc<Inner>, ids: &[LogId], here: &BTreeMap<LogId, Vec<Epoch
     for (id, head) in others.iter().zip(inner.upkeep.heads(&others).await) {
         match head {
             Ok(Some(head)) if head.sequencer.node == inner.me().node => own.push(*id),
+            // It is read from meta then, and how long it lives is known.
+            Ok(Some(_)) if !inner.store.knows_life(*id) => inner.mending.look_later(*id),
             Ok(Some(_)) => {}
             Ok(None) => inner.drop_deleted(*id, here.get(id).map_or(&[], Vec::as_slice)),
             Err(error) => tracing::debug!(log = %id, %error, "a log can't be looked at now"),
@@ -115,7 +119,6 @@ async fn retain(
     let Some(plan) = log.state.lock().ready().map(|ready| ready.plan_retention(inner)) else {
         return Ok(());
     };
-    inner.store.expect_life(log.id, Some(plan.life));
     if let Some(start) = plan.start {
         trim(registry, log, start).await?;
     }
@@ -181,21 +184,30 @@ pub(super) fn drop_all(inner: &Inner, log: LogId, epochs: &[Epoch]) {
     add(&inner.metrics.dropped_segments, epochs.len() as u64);
 }
 
+fn policy(policy: &Policy) -> RetentionPolicy {
+    RetentionPolicy { max_age_ms: policy.retention_ms, max_bytes: policy.retention_bytes }
+}
+
+/// How long segments of a log of which meta has this are likely to be kept.
+pub(super) fn life(record: &LogRecord, now_ms: i64) -> Duration {
+    expected_life(record.closed.iter(), 0, &policy(&record.policy), now_ms)
+}
+
 impl Ready {
+    fn life(&self, inner: &Inner) -> Duration {
+        let policy = policy(&self.policy);
+        expected_life(self.chain.closed(), self.open_bytes(), &policy, inner.clock.wall_ms())
+    }
+
     fn plan_retention(&self, inner: &Inner) -> Plan {
         let now_ms = inner.clock.wall_ms();
-        let policy = RetentionPolicy {
-            max_age_ms: self.policy.retention_ms,
-            max_bytes: self.policy.retention_bytes,
-        };
+        let policy = policy(&self.policy);
         let start = removable(&self.chain, self.open_bytes(), self.trim, &policy, now_ms);
         // What a restart found as open gets no snapshot any more; the next one does.
         let waits_for_a_snapshot = !self.superseded.is_empty()
             && matches!(self.writer, Writer::Recovered(_))
             && !self.producers_are_in_the_open_segment(inner);
-        let life = expected_life(&self.chain, self.open_bytes(), &policy, now_ms);
         Plan {
-            life,
             start,
             is_to_roll: waits_for_a_snapshot || self.open_is_older_than(policy.max_age_ms, now_ms),
         }

@@ -47,6 +47,8 @@ impl Files {
             return Ok(Arc::clone(file));
         }
         let file = disk.open(&key.file_name(kind))?;
+        // What others wrote lies between: what a reader wants next is known here, not to the kernel.
+        file.reads_at_random();
         let mut open = self.open.lock();
         if open.len() >= MAX_OPEN
             && let Some(any) = open.keys().next().copied()

@@ -217,11 +217,19 @@ impl EntryStore for JournalStore {
         }
     }
 
-    fn expect_life(&self, log: LogId, life: Option<Duration>) {
+    fn expect_lives(&self, lives: &[(LogId, Option<Duration>)]) {
         let mut state = self.shared.state.lock();
-        if state.index.lives.expect(log, life) {
+        let mut is_news = false;
+        for (log, life) in lives {
+            is_news |= state.index.lives.expect(*log, *life);
+        }
+        if is_news {
             self.shared.wake_keeper(&mut state);
         }
+    }
+
+    fn knows_life(&self, log: LogId) -> bool {
+        self.shared.state.lock().index.lives.knows(log)
     }
 
     fn look_for_room(&self) {

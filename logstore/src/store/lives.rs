@@ -44,6 +44,11 @@ impl Lives {
         is_other
     }
 
+    /// Whether anything is known of a log.
+    pub(crate) fn knows(&self, log: LogId) -> bool {
+        self.ms.contains_key(&log)
+    }
+
     /// Rises when what was judged by lives has to be judged anew.
     pub(crate) fn version(&self) -> u64 {
         self.version

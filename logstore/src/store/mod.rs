@@ -240,12 +240,20 @@ pub trait EntryStore: Send + Sync + 'static {
     /// is still found: that is how a drop survives a crash.
     fn drop_segment(&self, id: SegmentId);
 
-    /// Says how long segments of a log are likely to be kept after their newest record:
+    /// Says how long segments of logs are likely to be kept after their newest record:
     /// `Duration::MAX` for ever; `None` if nothing is known, or not any more, which is also where
     /// every log begins. A hint: nothing is dropped because of it. What lives equally long is
     /// put together, and what lives long is put in order, see
     /// [`Options::rewrite_min_life`].
-    fn expect_life(&self, log: LogId, life: Option<Duration>);
+    fn expect_lives(&self, lives: &[(LogId, Option<Duration>)]);
+
+    /// [`EntryStore::expect_lives`] of one.
+    fn expect_life(&self, log: LogId, life: Option<Duration>) {
+        self.expect_lives(&[(log, life)]);
+    }
+
+    /// Whether it was said how long segments of a log are likely to be kept.
+    fn knows_life(&self, log: LogId) -> bool;
 
     /// While the disk is full: looks soon whether there is room again, which [`StoreEvents::full`] tells.
     fn look_for_room(&self);

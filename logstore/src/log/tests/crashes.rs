@@ -189,8 +189,12 @@ impl EntryStore for Reporter {
         self.journal.drop_segment(id);
     }
 
-    fn expect_life(&self, log: LogId, life: Option<Duration>) {
-        self.journal.expect_life(log, life);
+    fn expect_lives(&self, lives: &[(LogId, Option<Duration>)]) {
+        self.journal.expect_lives(lives);
+    }
+
+    fn knows_life(&self, log: LogId) -> bool {
+        self.journal.knows_life(log)
     }
 
     fn look_for_room(&self) {

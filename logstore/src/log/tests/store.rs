@@ -391,12 +391,18 @@ impl EntryStore for MemStore {
         contents.dropped.push(id);
     }
 
-    fn expect_life(&self, log: LogId, life: Option<Duration>) {
+    fn expect_lives(&self, lives: &[(LogId, Option<Duration>)]) {
         let mut contents = self.contents.lock();
-        match life {
-            Some(life) => contents.lives.insert(log, life),
-            None => contents.lives.remove(&log),
-        };
+        for (log, life) in lives.iter().copied() {
+            match life {
+                Some(life) => contents.lives.insert(log, life),
+                None => contents.lives.remove(&log),
+            };
+        }
+    }
+
+    fn knows_life(&self, log: LogId) -> bool {
+        self.contents.lock().lives.contains_key(&log)
     }
 
     fn look_for_room(&self) {}

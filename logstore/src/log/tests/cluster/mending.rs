@@ -163,6 +163,20 @@ async fn what_is_left_of_a_deleted_log_goes_from_all_disks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn replicas_know_how_long_logs_of_others_are_kept() {
+    let cluster = Cluster::mending(3).await;
+    let log = cluster.create(1, &[1, 2, 3]);
+    put(&cluster, log, 0).await;
+    let kept = cluster.chains.record(log).policy.retention_ms.map(Duration::from_millis);
+    for id in 1..=3 {
+        // Nothing has happened to the log here but appends.
+        cluster.at(id).logs.retain_now().await;
+        rest().await;
+        assert_eq!(cluster.at(id).store.life(log), Some(kept.unwrap_or(Duration::MAX)), "{id}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sequencer_finds_in_meta_that_it_is_none_any_more() {
     let cluster = Cluster::mending(3).await;
     let log = cluster.create(1, &[1, 2, 3]);
