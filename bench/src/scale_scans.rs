@@ -91,7 +91,7 @@ fn cold(
     report.add(scenario, US, "starting, s", starting);
     let read = || total(cluster, |store| store.read_bytes);
     await_quiet(read)?;
-    report.add(scenario, US, "MB read by the start", read()? as f64 / 1e6);
+    report.add(scenario, US, "MB read before, since its start", read()? as f64 / 1e6);
     cluster.drop_cached()?;
     let before = read()?;
     let scanned = scan(&cluster.bootstrap(), TOPIC, partitions, records)?;

@@ -46,15 +46,14 @@ pub(crate) fn removable(
 }
 
 /// How long a log's segments, of which `closed` are the closed ones, are likely to be kept after
-/// their newest record: as long as the policy says, or, where it bounds bytes, until as many have come since, at the rate of those
-/// that are there; `Duration::MAX` for ever.
+/// their newest record: as long as the policy says, or, where it bounds bytes, until as many have
+/// come since, at the rate of those that are there; `Duration::MAX` for ever.
 pub(crate) fn expected_life<'a>(
-    closed: impl Iterator<Item = &'a Closed>,
+    mut closed: impl Iterator<Item = &'a Closed>,
     open_bytes: u64,
     policy: &RetentionPolicy,
     now_ms: i64,
 ) -> Duration {
-    let mut closed = closed;
     let mut by_size = || {
         let oldest = closed.next()?;
         let since = closed.by_ref().map(|segment| segment.bytes);

@@ -1,8 +1,9 @@
 //! Brings closed segments onto as many nodes as they are to be on.
 //!
 //! A segment is on fewer than that if a node was removed, or if it was opened while there were too
-//! few. All of its log's sequencer's closed segments are looked at after a change of the nodes and
-//! with each pass of retention, a few copies at a time: what its quorum has can wait for the rest.
+//! few. Those of the logs that this node is the sequencer of are looked at after a change of the nodes
+//! and once in each interval of retention; a few are copied at a time. What less than a quorum has
+//! doesn't wait for them: see `mend`.
 
 use std::sync::Arc;
 
@@ -89,6 +90,7 @@ pub(super) async fn heal(inner: &Arc<Inner>, log: LogId, closed: &Closed, wanted
             break;
         }
         if has_all(inner, log, closed, &live, node).await {
+            add(&inner.metrics.copied_segments, 1);
             holders.push(node);
         }
     }
@@ -133,10 +135,7 @@ async fn has_all(
     for source in sources.iter().copied().filter(|source| *source != node).chain([node]) {
         let pull = Pull { id, base, source, until, is_anew: false };
         match pulling::pull_at(inner, node, pull).await {
-            Ok(end) if end >= until => {
-                add(&inner.metrics.copied_segments, 1);
-                return true;
-            }
+            Ok(end) if end >= until => return true,
             Ok(_) => {}
             Err(error) => tracing::debug!(%log, %error, "a segment could not be copied"),
         }
