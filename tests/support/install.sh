@@ -29,7 +29,7 @@ want ip iproute2
 want nft nftables
 want mkfs.ext4 e2fsprogs
 want mount mount
-compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || missing+=(libclang-dev)
+compgen -G '/usr/lib/llvm-*/lib/libclang.so*' >/dev/null || missing+=(libclang-dev)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 if ((${#missing[@]} > 0)); then
   echo "install: apt ${missing[*]}"
