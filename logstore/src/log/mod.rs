@@ -12,6 +12,7 @@ mod client;
 mod closing;
 mod config;
 mod current;
+mod deleted;
 mod gather;
 mod healing;
 mod lags;

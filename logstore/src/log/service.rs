@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::append::{Effects, Work};
+use super::append::Work;
 use super::config::LogConfig;
 use super::gather::Gathers;
 use super::links::Links;
@@ -24,7 +24,7 @@ use super::progress::Progress;
 use super::registry::{HEADS, Registry, RegistryError};
 use super::replicas::Replicas;
 use super::seals::{SEALS, Seals};
-use super::state::{Log, Phase, Ready, SharedLog, Stage, State, segment};
+use super::state::{Log, Phase, SharedLog, State};
 use super::timers::{self, Timers};
 use super::waiting::Budget;
 use super::{healing, load, open, resign, retain, scrub, walking};
@@ -35,7 +35,7 @@ use crate::core::segment::{Head, Life};
 use crate::peers::{Alone, Peers};
 use crate::rpc::GrpcPeers;
 use crate::store::{EntryStore, SegmentId, StoreError};
-use crate::{AppendError, Durability, LogError};
+use crate::{AppendError, LogError};
 
 /// Whether a segment was closed by its sequencer is looked at so often, at a node that stops.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -539,9 +539,16 @@ impl Inner {
         }
     }
 
-    /// The log was loaded: what the start found of it has been taken over.
-    pub(super) fn forget_found(&self, id: LogId) {
-        self.found.lock().remove(&id);
+    /// Forgets what the start found of a log, which has been taken over: its segments.
+    pub(super) fn forget_found(&self, id: LogId) -> Vec<Epoch> {
+        self.found.lock().remove(&id).unwrap_or_default()
+    }
+
+    /// Forgets a log that is gone.
+    pub(super) fn forget(&self, id: LogId) {
+        if self.logs.write().remove(&id).is_some() {
+            sub(&self.metrics.logs, 1);
+        }
     }
 
     /// Meta has another chain than this process: the log is read again, at once if anyone waits.
@@ -569,89 +576,5 @@ impl Inner {
             });
         }
         log.resume(self);
-    }
-
-    /// The log doesn't exist any more; this node may have been a replica only, whom nobody tells.
-    /// `epochs` are its segments on the disk.
-    pub(super) fn drop_deleted(self: &Arc<Self>, id: LogId, epochs: &[Epoch]) {
-        if let Some(log) = self.known(id) {
-            self.remove(&log);
-        }
-        let left = epochs.iter().copied();
-        let left: Vec<_> =
-            left.filter(|epoch| self.store.segment(segment(id, *epoch)).is_some()).collect();
-        retain::drop_all(self, id, &left);
-        self.store.expect_life(id, None);
-        let replicas = self.replicas.known(id);
-        self.replicas.forget(&replicas);
-        self.replicas.seals.forget(&replicas);
-    }
-
-    /// The log doesn't exist any more: its appenders and observers are told, its disk is freed.
-    pub(super) fn remove(self: &Arc<Self>, log: &SharedLog) {
-        let mut epochs = self.found.lock().remove(&log.id).unwrap_or_default();
-        let in_flight: Vec<_> = {
-            let mut state = log.state.lock();
-            let in_flight = match state.ready_mut() {
-                Some(ready) => {
-                    epochs.extend(ready.epochs());
-                    ready.active_mut().map(|active| {
-                        let journaling = active.replication.sequencer().journaling();
-                        sub(&self.metrics.in_flight, journaling);
-                        active.detach();
-                        active.replication.abandon().collect()
-                    })
-                }
-                None => None,
-            };
-            state.phase = Phase::Gone;
-            state.tell(Event::Ended);
-            in_flight.unwrap_or_default()
-        };
-        if self.logs.write().remove(&log.id).is_some() {
-            sub(&self.metrics.logs, 1);
-        }
-        for reply in in_flight {
-            reply.send(Err(AppendError::NoSuchLog));
-        }
-        // Answers those that wait: the log is gone.
-        log.resume(self);
-        log.call_observers();
-        epochs.sort_unstable();
-        epochs.dedup();
-        retain::drop_all(self, log.id, &epochs);
-        self.store.expect_life(log.id, None);
-    }
-}
-
-impl Ready {
-    /// All segments of the log that may be on the disk.
-    pub(super) fn epochs(&self) -> Vec<Epoch> {
-        let mut epochs = self.superseded.clone();
-        epochs.extend(self.chain.closed().map(|closed| closed.epoch));
-        epochs.push(self.chain.open().epoch);
-        epochs
-    }
-}
-
-impl Log {
-    /// Leaves a snapshot for the next start: where the log isn't durable it says that nothing was
-    /// lost, elsewhere it saves the reading of many headers.
-    fn write_last_snapshot(&self, inner: &Inner) {
-        let mut state = self.state.lock();
-        let Some(ready) = state.ready_mut() else { return };
-        let durability = ready.durability;
-        let Some(active) = ready.active_mut() else { return };
-        let has_producers = !active.replication.sequencer().producers().is_empty();
-        let is_wanted = durability != Durability::Durable
-            || active.snapshot.batches_since > 100 && has_producers;
-        // With peers, the next sequencer has it from them.
-        let is_open = !matches!(active.stage, Stage::Closing | Stage::Stopped);
-        if is_wanted && is_open && active.links.is_empty() {
-            // Without it the next start reads more, or jumps: nothing is lost.
-            if let Err(error) = active.write_snapshot(inner, true, &mut Effects::default()) {
-                tracing::debug!(log = %self.id, %error, "no last snapshot");
-            }
-        }
     }
 }

@@ -3,7 +3,7 @@
 use super::append::Effects;
 use super::metrics::add;
 use super::service::Inner;
-use super::state::{Active, Payload, segment};
+use super::state::{Active, Log, Payload, Stage, segment};
 use crate::core::producers::MAX_WINDOW;
 use crate::core::replication::Offer;
 use crate::core::roll::{self, RollPolicy};
@@ -11,7 +11,7 @@ use crate::core::segment as core;
 use crate::core::sequencer::{Answer, Candidate, Check};
 use crate::peers::SentEntry;
 use crate::store::{Entry, EntryHeader, EntryKind, Position, StoreError};
-use crate::{Append, AppendError, AppendKind, AppendReply, EarlyBatch};
+use crate::{Append, AppendError, AppendKind, AppendReply, Durability, EarlyBatch};
 
 /// What became of an append.
 pub(super) enum Taken {
@@ -200,6 +200,28 @@ impl Active {
         let wanted = self.replication.snapshot_taken(inner.clock.monotonic_ms(), &entry, sent);
         self.replicate(inner, wanted, effects);
         Ok(())
+    }
+}
+
+impl Log {
+    /// Leaves a snapshot for the next start: where the log isn't durable it says that nothing was
+    /// lost, elsewhere it saves the reading of many headers.
+    pub(super) fn write_last_snapshot(&self, inner: &Inner) {
+        let mut state = self.state.lock();
+        let Some(ready) = state.ready_mut() else { return };
+        let durability = ready.durability;
+        let Some(active) = ready.active_mut() else { return };
+        let has_producers = !active.replication.sequencer().producers().is_empty();
+        let is_wanted = durability != Durability::Durable
+            || active.snapshot.batches_since > 100 && has_producers;
+        // With peers, the next sequencer has it from them.
+        let is_open = !matches!(active.stage, Stage::Closing | Stage::Stopped);
+        if is_wanted && is_open && active.links.is_empty() {
+            // Without it the next start reads more, or jumps: nothing is lost.
+            if let Err(error) = active.write_snapshot(inner, true, &mut Effects::default()) {
+                tracing::debug!(log = %self.id, %error, "no last snapshot");
+            }
+        }
     }
 }
 
