@@ -135,7 +135,7 @@ fn encode_log(store: &LogStore, to: &mut Writer<'_>) -> Result<(), Error> {
     to.gauge("log_logs", "Logs in memory", get(&log.logs))?;
     let lags = store.replica_lags();
     to.gauge("log_sequenced_logs", "Logs that this node gives out offsets of", lags.logs)?;
-    let help = "Of those, logs with a replica too few or out of sync";
+    let help = "Of those, logs with a segment on too few log stores, or a replica out of sync";
     to.gauge("log_under_replicated_logs", help, lags.under_replicated)?;
     to.gauge("log_max_replica_lag", "Records that the last of their replicas lacks", lags.max)
 }

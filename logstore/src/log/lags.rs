@@ -12,7 +12,7 @@ use crate::core::replication::Lag;
 pub struct ReplicaLags {
     /// Logs that this node gives out offsets of.
     pub logs: u64,
-    /// Those with fewer replicas than they are to have, or one that isn't in sync.
+    /// Those with fewer replicas than they are to have, of any segment, or one that isn't in sync.
     pub under_replicated: u64,
     /// The most records that one of their replicas isn't known to have durable.
     pub max: u64,
@@ -40,7 +40,10 @@ impl Ready {
     fn is_under_replicated(&self, active: &Active) -> bool {
         self.replicas.len() < self.factor.replicas
             || active.replication.lags().any(|lag| !lag.is_in_sync)
-            || self.chain.closed().any(|closed| closed.is_short)
+            || self
+                .chain
+                .closed()
+                .any(|closed| closed.is_short || closed.replicas.len() < self.factor.replicas)
     }
 }
 

@@ -82,6 +82,8 @@ pub(super) async fn pass(inner: &Arc<Inner>, others: Others) {
                 tracing::warn!(log = %id, %error, "retention failed; it is tried again");
             }
         }
+        // Not of those that were deleted meanwhile.
+        lives.retain(|(id, _)| inner.known(*id).is_some());
         inner.store.expect_lives(&lives);
     }
 }

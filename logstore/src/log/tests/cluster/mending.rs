@@ -58,6 +58,8 @@ async fn with_too_few_nodes_a_log_goes_on_and_gets_its_third_replica_later() {
     assert_eq!(cluster.stored(3, log, 0), 2);
     // The second one was never meant to be there. It is now, as meta says.
     rest().await;
+    let lags = cluster.at(cluster.sequencer(log).0).logs.replica_lags();
+    assert_eq!((lags.logs, lags.under_replicated), (1, 0));
     let closed = &cluster.chains.record(log).closed[1];
     assert_eq!((closed.base, closed.end, closed.replicas.len()), (2, 3, 3), "{closed:?}");
     assert_eq!(cluster.stored(3, log, 1), 3);
@@ -97,6 +99,28 @@ async fn what_a_removed_node_had_is_copied_elsewhere() {
     for id in [2, 3, 4] {
         assert_eq!(cluster.stored(id, log, 0), 5, "node {id}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_is_only_away_keeps_its_place() {
+    let mut cluster = Cluster::mending(5).await;
+    let log = cluster.create(1, &[1, 2, 3]);
+    for n in 0..5 {
+        put(&cluster, log, n).await;
+    }
+    let _away = cluster.kill(3, 0);
+    put(&cluster, log, 5).await;
+    rest().await;
+    let _gone = cluster.kill(2, 0);
+    cluster.at(1).logs.recover(log, cluster.chains.record(log).head.epoch).await.expect("it is");
+    put(&cluster, log, 6).await;
+    cluster.net.remove(node(2));
+    rest().await;
+    // One node took the place of the one that is gone, and nobody that of the other.
+    let closed = cluster.chains.record(log).closed.remove(0);
+    assert_eq!(closed.replicas.len(), 3, "{closed:?}");
+    assert!(!closed.replicas.contains(&node(2)), "{closed:?}");
+    assert!(closed.replicas.contains(&node(1)) && closed.replicas.contains(&node(3)), "{closed:?}");
 }
 
 #[tokio::test(start_paused = true)]
